@@ -1,1 +1,6 @@
-//! The relay.
+//! ff-relay: a feature-flag relay between a fleet of SDKs and Harness SaaS.
+//!
+//! There is one in-memory model ([`state`]); sources hand it changes; everything served is
+//! derived from it. ARCHITECTURE.md draws the picture.
+
+pub mod state;

@@ -1,0 +1,341 @@
+//! From SaaS' text to what is held: parses, checks and adjusts flags, groups and keys before the
+//! writer sees them, so that a fault rejects the whole answer and costs the writer nothing.
+//! Pure: callers decide where the CPU time is spent. Contract: sdk-api.md "Shapes".
+
+use std::{borrow::Cow, sync::Arc};
+
+use ff_evaluation::{Flag, Group};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    collection::Collection,
+    environment::{Environment, FlagSet, GroupSet},
+    ids::{EnvironmentId, KeyHash},
+};
+
+/// Why an answer of SaaS, a stored value or an offline file was rejected.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The text as a whole is not what the contract says.
+    #[error("{what}: {source}")]
+    Shape {
+        /// What was being read.
+        what: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A flag or group is malformed.
+    #[error("environment {environment}: {kind} {identifier:?}: {reason}")]
+    Item {
+        /// Its environment.
+        environment: EnvironmentId,
+        /// `flag` or `group`.
+        kind: &'static str,
+        /// Its identifier, or its position where it has none.
+        identifier: String,
+        /// The field and what is wrong with it.
+        reason: String,
+    },
+    /// A config that lacks what makes it one.
+    #[error("{0}")]
+    Incomplete(String),
+}
+
+/// An environment as a config page, the store or a directory gives it. A list that is `None` was
+/// null or absent.
+#[derive(Deserialize)]
+pub struct RawEnvironment<'a> {
+    /// The environment's UUID.
+    pub id: Cow<'a, str>,
+    /// Hashes of SDK keys.
+    #[serde(default, rename = "apiKeys")]
+    pub keys: Option<Vec<Cow<'a, str>>>,
+    /// FeatureConfigs.
+    #[serde(borrow, default, rename = "featureConfigs")]
+    pub flags: Option<Vec<&'a RawValue>>,
+    /// Segments.
+    #[serde(borrow, default, rename = "segments")]
+    pub groups: Option<Vec<&'a RawValue>>,
+}
+
+/// An environment that passed every check and is ready to be compared with what is held.
+pub struct Prepared {
+    /// Its identifier.
+    pub id: EnvironmentId,
+    /// `None`: the answer said nothing of keys.
+    pub keys: Option<Vec<KeyHash>>,
+    /// `None`: the answer said nothing of flags.
+    pub flags: Option<FlagSet>,
+    /// `None`: the answer said nothing of groups.
+    pub groups: Option<GroupSet>,
+    /// The environment's revision when the answer was asked for; a newer one makes it stale.
+    pub basis: Option<u64>,
+}
+
+/// Checks a whole environment. `held` lends what did not change, so that an unchanged poll
+/// compiles nothing.
+pub fn environment(
+    raw: &RawEnvironment<'_>,
+    held: Option<&Environment>,
+    and_rules: bool,
+) -> Result<Prepared, ConfigError> {
+    let id = held.map_or_else(|| EnvironmentId::from(&*raw.id), |held| held.id().clone());
+    let keys = raw.keys.as_ref().map(|keys| {
+        keys.iter()
+            .filter_map(|text| {
+                let hash = KeyHash::from_hex(text.strip_prefix("auth-key-").unwrap_or(text));
+                if hash.is_none() {
+                    tracing::warn!(environment = %id, "ignored an SDK key hash that is not 64 hex digits");
+                }
+                hash
+            })
+            .collect()
+    });
+    let flags = raw.flags.as_ref().map(|raw| flags(&id, raw, held)).transpose()?;
+    let groups = raw.groups.as_ref().map(|raw| groups(&id, raw, held, and_rules)).transpose()?;
+    Ok(Prepared { id, keys, flags, groups, basis: held.map(Environment::revision) })
+}
+
+/// Checks and compiles the flags of an environment.
+pub fn flags(
+    environment: &EnvironmentId,
+    raw: &[&RawValue],
+    held: Option<&Environment>,
+) -> Result<FlagSet, ConfigError> {
+    let mut texts = Vec::with_capacity(raw.len());
+    let mut compiled = Vec::with_capacity(raw.len());
+    for (position, value) in raw.iter().enumerate() {
+        let fault = |identifier: &str, reason: String| ConfigError::Item {
+            environment: environment.clone(),
+            kind: "flag",
+            identifier: if identifier.is_empty() { position.to_string() } else { identifier.into() },
+            reason,
+        };
+        let head: FlagHead<'_> =
+            serde_json::from_str(value.get()).map_err(|e| fault("", e.to_string()))?;
+        if head.feature.is_empty() {
+            return Err(fault("", "feature: missing or empty".into()));
+        }
+        let text = match head.targets {
+            Some(_) => Cow::Borrowed(value.get()),
+            None => with_field(value.get(), "variationToTargetMap", "[]"),
+        };
+        let kept = held.and_then(|held| held.flags().reuse(&head.feature, &text));
+        let (id, flag) = match kept {
+            Some(kept) => kept,
+            None => {
+                let flag =
+                    Flag::parse(&text).map_err(|e| fault(&head.feature, e.to_string()))?;
+                (Arc::from(&*head.feature), Arc::new(flag))
+            }
+        };
+        texts.push((id, head.version.unwrap_or(0), text));
+        compiled.push(flag);
+    }
+    let list = Collection::new(texts.iter().map(|(id, v, text)| (id.clone(), *v, &**text)));
+    Ok(FlagSet::new(list, compiled))
+}
+
+/// Checks and compiles the groups of an environment.
+pub fn groups(
+    environment: &EnvironmentId,
+    raw: &[&RawValue],
+    held: Option<&Environment>,
+    and_rules: bool,
+) -> Result<GroupSet, ConfigError> {
+    let mut texts = Vec::with_capacity(raw.len());
+    let mut compiled = Vec::with_capacity(raw.len());
+    for (position, value) in raw.iter().enumerate() {
+        let fault = |identifier: &str, reason: String| ConfigError::Item {
+            environment: environment.clone(),
+            kind: "group",
+            identifier: if identifier.is_empty() { position.to_string() } else { identifier.into() },
+            reason,
+        };
+        let head: GroupHead<'_> =
+            serde_json::from_str(value.get()).map_err(|e| fault("", e.to_string()))?;
+        if head.identifier.is_empty() {
+            return Err(fault("", "identifier: missing or empty".into()));
+        }
+        let text = with_rules(value.get(), &head)
+            .map_err(|e| fault(&head.identifier, e.to_string()))?;
+        let kept = held.and_then(|held| held.groups().reuse(&head.identifier, &text));
+        let (id, group) = match kept {
+            Some(kept) => kept,
+            None => {
+                let group = Group::parse(&text, and_rules)
+                    .map_err(|e| fault(&head.identifier, e.to_string()))?;
+                (Arc::from(&*head.identifier), Arc::new(group))
+            }
+        };
+        texts.push((id, head.version.unwrap_or(0), text));
+        compiled.push(group);
+    }
+    let list = Collection::new(texts.iter().map(|(id, v, text)| (id.clone(), *v, &**text)));
+    Ok(GroupSet::new(list, compiled))
+}
+
+#[derive(Deserialize)]
+struct FlagHead<'a> {
+    #[serde(borrow, default)]
+    feature: Cow<'a, str>,
+    version: Option<i64>,
+    #[serde(borrow, rename = "variationToTargetMap")]
+    targets: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct GroupHead<'a> {
+    #[serde(borrow, default)]
+    identifier: Cow<'a, str>,
+    version: Option<i64>,
+    #[serde(borrow)]
+    rules: Option<&'a RawValue>,
+    #[serde(borrow, rename = "servingRules")]
+    serving_rules: Option<&'a RawValue>,
+}
+
+/// A group with `rules` made of the first clause of each serving rule, where SaaS gave only those.
+fn with_rules<'a>(text: &'a str, head: &GroupHead<'_>) -> Result<Cow<'a, str>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Rule<'a> {
+        #[serde(borrow, default)]
+        clauses: Option<Vec<&'a RawValue>>,
+    }
+    let has_rules = head.rules.is_some_and(|rules| !is_empty_array(rules));
+    let Some(serving) = head.serving_rules.filter(|rules| !has_rules && !is_empty_array(rules))
+    else {
+        return Ok(Cow::Borrowed(text));
+    };
+    let rules: Vec<Rule<'_>> = serde_json::from_str(serving.get())?;
+    let first: Vec<&str> = rules
+        .iter()
+        .filter_map(|rule| rule.clauses.as_ref()?.first().map(|clause| clause.get()))
+        .collect();
+    Ok(with_field(text, "rules", &format!("[{}]", first.join(","))))
+}
+
+fn is_empty_array(raw: &RawValue) -> bool {
+    let inner = raw.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.trim().is_empty())
+}
+
+/// The object `text` with `name` set to `value`: in its place where it stands, else at the end.
+/// Everything else keeps its order and spelling.
+pub(super) fn with_field<'a>(text: &'a str, name: &str, value: &str) -> Cow<'a, str> {
+    edit(text, |fields| {
+        let field = serde_json::from_str(value);
+        let Ok(field) = field else { return };
+        match fields.iter_mut().find(|(key, _)| key == name) {
+            Some((_, old)) => *old = field,
+            None => fields.push((name.to_owned(), field)),
+        }
+    })
+}
+
+/// The object `text` without the field `name`.
+pub(super) fn without_field<'a>(text: &'a str, name: &str) -> Cow<'a, str> {
+    edit(text, |fields| fields.retain(|(key, _)| key != name))
+}
+
+fn edit<'a>(text: &'a str, change: impl FnOnce(&mut Vec<(String, Box<RawValue>)>)) -> Cow<'a, str> {
+    let Ok(Fields(mut fields)) = serde_json::from_str(text) else {
+        return Cow::Borrowed(text);
+    };
+    change(&mut fields);
+    let mut out = String::with_capacity(text.len() + 32);
+    out.push('{');
+    for (position, (key, value)) in fields.iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        out.push_str(&serde_json::to_string(key).unwrap_or_default());
+        out.push(':');
+        out.push_str(value.get());
+    }
+    out.push('}');
+    Cow::Owned(out)
+}
+
+/// The fields of an object in their order, values untouched.
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Fields;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    fields.push(entry);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(texts: &[&str]) -> Vec<Box<RawValue>> {
+        texts.iter().map(|t| RawValue::from_string((*t).to_owned()).unwrap()).collect()
+    }
+
+    fn refs(raw: &[Box<RawValue>]) -> Vec<&RawValue> {
+        raw.iter().map(|value| &**value).collect()
+    }
+
+    const FLAG: &str = r#"{"feature":"f","kind":"int","state":"on","odd":1.50e1,"variations":[{"identifier":"a","value":"1"}],"offVariation":"a","defaultServe":{"variation":"a"}"#;
+
+    #[test]
+    fn a_missing_target_map_becomes_an_empty_list_and_all_else_stays() {
+        let env = EnvironmentId::from("e");
+        for (tail, expected) in [
+            ("}", r#","variationToTargetMap":[]}"#),
+            (r#","variationToTargetMap":null,"z":1}"#, r#","variationToTargetMap":[],"z":1}"#),
+            (r#","variationToTargetMap":[],"z":1}"#, r#","variationToTargetMap":[],"z":1}"#),
+        ] {
+            let raw = raw(&[&format!("{FLAG}{tail}")]);
+            let set = flags(&env, &refs(&raw), None).unwrap();
+            let body = String::from_utf8(set.list().body().bytes().to_vec()).unwrap();
+            assert_eq!(body, format!("[{FLAG}{expected}]"));
+        }
+    }
+
+    #[test]
+    fn rules_are_made_of_the_first_clauses_of_serving_rules() {
+        let env = EnvironmentId::from("e");
+        let clause = |n| format!(r#"{{"attribute":"a{n}","op":"equal","values":["x"]}}"#);
+        let group = format!(
+            r#"{{"identifier":"g","name":"G","servingRules":[{{"ruleId":"1","priority":1,"clauses":[{},{}]}},{{"ruleId":"2","priority":2,"clauses":[]}}]}}"#,
+            clause(1),
+            clause(2)
+        );
+        let raw = raw(&[&group]);
+        let set = groups(&env, &refs(&raw), None, false).unwrap();
+        let served = set.served(false).body().bytes().clone();
+        let expected = format!(r#"[{{"identifier":"g","name":"G","rules":[{}]}}]"#, clause(1));
+        assert_eq!(std::str::from_utf8(&served).unwrap(), expected);
+        let v2 = String::from_utf8(set.served(true).body().bytes().to_vec()).unwrap();
+        assert!(v2.contains("servingRules") && !v2.contains("\"rules\":"), "{v2}");
+    }
+
+    #[test]
+    fn a_malformed_item_names_environment_item_and_field() {
+        let env = EnvironmentId::from("e1");
+        let raw = raw(&[r#"{"feature":"f","variations":7}"#]);
+        let error = flags(&env, &refs(&raw), None).err().unwrap().to_string();
+        assert!(error.contains("e1") && error.contains("\"f\"") && error.contains("variations"), "{error}");
+    }
+}

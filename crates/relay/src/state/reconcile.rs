@@ -1,0 +1,152 @@
+//! The one place where events are born: compares what is held with what is new.
+//! Pure functions of two snapshots; who asked for the comparison does not matter.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    collection::Collection,
+    environment::{Environment, FlagSet, GroupSet},
+    event::{Action, Domain, Event, remember},
+    ids::{EnvironmentId, KeyHash},
+    prepare::Prepared,
+};
+
+/// What one environment became.
+pub(super) struct Outcome {
+    /// The new snapshot.
+    pub(super) environment: Environment,
+    /// What changed; empty for a first load and where only keys changed.
+    pub(super) events: Vec<Event>,
+    /// Keys that no longer open it.
+    pub(super) keys_removed: Vec<KeyHash>,
+}
+
+/// Compares an environment with a new answer about it. `None`: nothing changed.
+///
+/// An empty list never replaces flags that are held: SaaS at fault looks just so. Groups and keys
+/// go by an explicit `[]` only where the same answer does list flags, and so is no empty answer.
+pub(super) fn reconcile(
+    held: Option<&Environment>,
+    new: Prepared,
+    revision: u64,
+    now: u64,
+) -> Option<Outcome> {
+    let Some(held) = held else {
+        return Some(first_load(new, revision));
+    };
+    let complete = new.flags.as_ref().is_some_and(|flags| !flags.list().is_empty());
+    let alone = new.keys.is_none();
+    let flags = new
+        .flags
+        .filter(|new| replaces(held.flags().list(), new.list(), false))
+        .map_or_else(|| held.flags().clone(), Arc::new);
+    let groups = new
+        .groups
+        .filter(|new| replaces(held.groups().list(), new.list(), complete && !alone))
+        .map_or_else(|| held.groups().clone(), Arc::new);
+    let keys: Arc<BTreeSet<KeyHash>> = match new.keys {
+        Some(keys) if !keys.is_empty() || complete => {
+            let keys: BTreeSet<_> = keys.into_iter().collect();
+            if keys == **held.keys() { held.keys().clone() } else { Arc::new(keys) }
+        }
+        _ => held.keys().clone(),
+    };
+
+    let same_flags = Arc::ptr_eq(&flags, held.flags());
+    let same_groups = Arc::ptr_eq(&groups, held.groups());
+    let same_keys = Arc::ptr_eq(&keys, held.keys());
+    if same_flags && same_groups && same_keys {
+        return None;
+    }
+    let mut events = Vec::new();
+    if !same_groups {
+        let lists = (held.groups().list(), groups.list());
+        compare(held.id(), Domain::TargetSegment, lists, &mut events);
+    }
+    if !same_flags {
+        compare(held.id(), Domain::Flag, (held.flags().list(), flags.list()), &mut events);
+    }
+    let keys_removed = held.keys().difference(&keys).copied().collect();
+    let recent = remember(held.recent(), &events, now);
+    let environment = if same_flags && same_groups {
+        held.with(revision, keys, recent)
+    } else {
+        Environment::new(held.id().clone(), revision, keys, flags, groups, recent)
+    };
+    Some(Outcome { environment, events, keys_removed })
+}
+
+fn first_load(new: Prepared, revision: u64) -> Outcome {
+    let environment = Environment::new(
+        new.id,
+        revision,
+        Arc::new(new.keys.unwrap_or_default().into_iter().collect()),
+        Arc::new(new.flags.unwrap_or_else(|| FlagSet::new(Collection::default(), Vec::new()))),
+        Arc::new(new.groups.unwrap_or_else(|| GroupSet::new(Collection::default(), Vec::new()))),
+        Arc::new([]),
+    );
+    Outcome { environment, events: Vec::new(), keys_removed: Vec::new() }
+}
+
+/// Whether `new` takes the place of `held`: it differs, and does not empty it by mistake.
+fn replaces(held: &Collection, new: &Collection, may_empty: bool) -> bool {
+    held.body().hash() != new.body().hash() && (!new.is_empty() || held.is_empty() || may_empty)
+}
+
+/// The events that turn one list into the other: deletions first, then the rest in SaaS' order.
+fn compare(
+    environment: &EnvironmentId,
+    domain: Domain,
+    (old, new): (&Collection, &Collection),
+    events: &mut Vec<Event>,
+) {
+    let mut push = |action, identifier: &Arc<str>, version| {
+        let identifier = identifier.clone();
+        events.push(Event { environment: environment.clone(), domain, action, identifier, version });
+    };
+    for gone in old.items().iter().filter(|item| new.get(&item.id).is_none()) {
+        push(Action::Delete, &gone.id, gone.version);
+    }
+    let mut told = BTreeSet::new();
+    for item in new.items() {
+        let Some(now) = new.get(&item.id) else { continue };
+        if !told.insert(now.id.clone()) {
+            continue;
+        }
+        match old.get(&item.id) {
+            None => push(Action::Create, &now.id, now.version),
+            Some(was) if was.json != now.json => push(Action::Patch, &now.id, now.version),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Drops one flag or group. `None`: it was not held.
+pub(super) fn delete(
+    held: &Environment,
+    domain: Domain,
+    identifier: &str,
+    revision: u64,
+    now: u64,
+) -> Option<Outcome> {
+    let list = match domain {
+        Domain::Flag => held.flags().list(),
+        Domain::TargetSegment => held.groups().list(),
+    };
+    let item = list.get(identifier)?;
+    let events = vec![Event {
+        environment: held.id().clone(),
+        domain,
+        action: Action::Delete,
+        identifier: item.id.clone(),
+        version: item.version,
+    }];
+    let (flags, groups) = match domain {
+        Domain::Flag => (Arc::new(held.flags().without(identifier)), held.groups().clone()),
+        Domain::TargetSegment => (held.flags().clone(), Arc::new(held.groups().without(identifier))),
+    };
+    let recent = remember(held.recent(), &events, now);
+    let environment =
+        Environment::new(held.id().clone(), revision, held.keys().clone(), flags, groups, recent);
+    Some(Outcome { environment, events, keys_removed: Vec::new() })
+}
