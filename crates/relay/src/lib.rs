@@ -3,4 +3,7 @@
 //! There is one in-memory model ([`state`]); sources hand it changes; everything served is
 //! derived from it. ARCHITECTURE.md draws the picture.
 
+pub mod hub;
+pub mod observe;
+pub mod server;
 pub mod state;

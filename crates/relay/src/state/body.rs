@@ -1,11 +1,7 @@
 //! A response body that is made once and served many times: bytes, strong ETag and, on first
 //! demand, its compressed forms.
 
-use std::{
-    fmt::Write as _,
-    io::Write as _,
-    sync::OnceLock,
-};
+use std::{fmt::Write as _, io::Write as _, sync::OnceLock};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -44,7 +40,11 @@ impl Body {
     /// Hashes the bytes once.
     pub fn new(bytes: Bytes) -> Self {
         let hash = Sha256::digest(&bytes).into();
-        Self { bytes, hash, compressed: Default::default() }
+        Self {
+            bytes,
+            hash,
+            compressed: Default::default(),
+        }
     }
 
     /// The body as it is.

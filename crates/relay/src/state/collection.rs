@@ -52,13 +52,22 @@ impl Collection {
                 let digest = Sha256::digest(&json);
                 let mut hash = [0; 16];
                 hash.copy_from_slice(&digest[..16]);
-                Item { id, version, json, hash }
+                Item {
+                    id,
+                    version,
+                    json,
+                    hash,
+                }
             })
             .collect();
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         let mut by_id: Vec<u32> = (0..count).collect();
         by_id.sort_by(|&a, &b| items[a as usize].id.cmp(&items[b as usize].id));
-        Self { body: Body::new(bytes), items, by_id }
+        Self {
+            body: Body::new(bytes),
+            items,
+            by_id,
+        }
     }
 
     /// The whole array.
@@ -73,7 +82,9 @@ impl Collection {
 
     /// Finds an item by its identifier.
     pub fn get(&self, id: &str) -> Option<&Item> {
-        let after = self.by_id.partition_point(|&i| &*self.items[i as usize].id <= id);
+        let after = self
+            .by_id
+            .partition_point(|&i| &*self.items[i as usize].id <= id);
         let item = &self.items[*self.by_id.get(after.checked_sub(1)?)? as usize];
         (&*item.id == id).then_some(item)
     }

@@ -60,7 +60,12 @@ pub struct GroupSet {
 impl GroupSet {
     pub(super) fn new(list: Collection, compiled: Vec<Arc<Group>>) -> Self {
         debug_assert_eq!(list.items().len(), compiled.len());
-        Self { list, compiled, with_rules: OnceLock::new(), with_serving_rules: OnceLock::new() }
+        Self {
+            list,
+            compiled,
+            with_rules: OnceLock::new(),
+            with_serving_rules: OnceLock::new(),
+        }
     }
 
     /// The groups as they are stored, with both forms of rules.
@@ -82,7 +87,11 @@ impl GroupSet {
                 .iter()
                 .map(|item| (item, without_field(json_text(item), dropped)))
                 .collect();
-            Collection::new(texts.iter().map(|(item, t)| (item.id.clone(), item.version, &**t)))
+            Collection::new(
+                texts
+                    .iter()
+                    .map(|(item, t)| (item.id.clone(), item.version, &**t)),
+            )
         })
     }
 
@@ -110,14 +119,25 @@ fn reuse<T>(
     if item.json != text.as_bytes() {
         return None;
     }
-    let position = list.items().iter().rposition(|other| Arc::ptr_eq(&other.id, &item.id))?;
+    let position = list
+        .items()
+        .iter()
+        .rposition(|other| Arc::ptr_eq(&other.id, &item.id))?;
     Some((item.id.clone(), compiled[position].clone()))
 }
 
 fn without<T>(list: &Collection, compiled: &[Arc<T>], id: &str) -> (Collection, Vec<Arc<T>>) {
-    let kept = || list.items().iter().zip(compiled).filter(|(item, _)| &*item.id != id);
+    let kept = || {
+        list.items()
+            .iter()
+            .zip(compiled)
+            .filter(|(item, _)| &*item.id != id)
+    };
     let rest = kept().map(|(item, _)| (item.id.clone(), item.version, json_text(item)));
-    (Collection::new(rest), kept().map(|(_, compiled)| compiled.clone()).collect())
+    (
+        Collection::new(rest),
+        kept().map(|(_, compiled)| compiled.clone()).collect(),
+    )
 }
 
 /// One environment at one moment.
@@ -148,11 +168,24 @@ impl Environment {
         for circle in evaluation.circles() {
             tracing::warn!(environment = %id, flags = circle.join(" → "), "prerequisites form a circle; each list is checked once");
         }
-        Self { id, revision, keys, flags, groups, evaluation, recent }
+        Self {
+            id,
+            revision,
+            keys,
+            flags,
+            groups,
+            evaluation,
+            recent,
+        }
     }
 
     /// The same flags and groups with other keys or recent changes.
-    pub(super) fn with(&self, revision: u64, keys: Arc<BTreeSet<KeyHash>>, recent: Arc<[Recent]>) -> Self {
+    pub(super) fn with(
+        &self,
+        revision: u64,
+        keys: Arc<BTreeSet<KeyHash>>,
+        recent: Arc<[Recent]>,
+    ) -> Self {
         Self {
             id: self.id.clone(),
             revision,

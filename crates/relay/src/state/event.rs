@@ -89,8 +89,10 @@ pub(super) fn remember(recent: &[Recent], events: &[Event], now: u64) -> Arc<[Re
         identifier: event.identifier.clone(),
         at: now,
     });
-    let told: std::collections::HashSet<(Domain, &str)> =
-        events.iter().map(|event| (event.domain, &*event.identifier)).collect();
+    let told: std::collections::HashSet<(Domain, &str)> = events
+        .iter()
+        .map(|event| (event.domain, &*event.identifier))
+        .collect();
     recent
         .iter()
         .filter(|entry| entry.at >= oldest && !told.contains(&(entry.domain, &*entry.identifier)))
@@ -106,7 +108,9 @@ pub fn window_millis() -> u64 {
 
 /// Milliseconds since the Unix epoch.
 pub fn now_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -3,10 +3,7 @@
 //! One writer ([`writer`]) applies every [`Change`] that a source hands in; readers take the
 //! current snapshot from [`Relay`] and never wait. Nothing here knows of HTTP, SaaS or Redis.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
@@ -86,14 +83,22 @@ impl Relay {
     /// The environment that an SDK key opens.
     pub fn environment_of_key(&self, key: &KeyHash) -> Option<Arc<Environment>> {
         let directory = self.directory.load();
-        let environment = directory.environments.get(directory.keys.get(key)?)?.0.load_full()?;
+        let environment = directory
+            .environments
+            .get(directory.keys.get(key)?)?
+            .0
+            .load_full()?;
         environment.keys().contains(key).then_some(environment)
     }
 
     /// All environments, in no order.
     pub fn environments(&self) -> Vec<Arc<Environment>> {
         let directory = self.directory.load();
-        directory.environments.values().filter_map(|slot| slot.0.load_full()).collect()
+        directory
+            .environments
+            .values()
+            .filter_map(|slot| slot.0.load_full())
+            .collect()
     }
 
     /// What is known of the whole.

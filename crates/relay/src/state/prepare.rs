@@ -92,9 +92,23 @@ pub fn environment(
             })
             .collect()
     });
-    let flags = raw.flags.as_ref().map(|raw| flags(&id, raw, held)).transpose()?;
-    let groups = raw.groups.as_ref().map(|raw| groups(&id, raw, held, and_rules)).transpose()?;
-    Ok(Prepared { id, keys, flags, groups, basis: held.map(Environment::revision) })
+    let flags = raw
+        .flags
+        .as_ref()
+        .map(|raw| flags(&id, raw, held))
+        .transpose()?;
+    let groups = raw
+        .groups
+        .as_ref()
+        .map(|raw| groups(&id, raw, held, and_rules))
+        .transpose()?;
+    Ok(Prepared {
+        id,
+        keys,
+        flags,
+        groups,
+        basis: held.map(Environment::revision),
+    })
 }
 
 /// Checks and compiles the flags of an environment.
@@ -109,7 +123,11 @@ pub fn flags(
         let fault = |identifier: &str, reason: String| ConfigError::Item {
             environment: environment.clone(),
             kind: "flag",
-            identifier: if identifier.is_empty() { position.to_string() } else { identifier.into() },
+            identifier: if identifier.is_empty() {
+                position.to_string()
+            } else {
+                identifier.into()
+            },
             reason,
         };
         let head: FlagHead<'_> =
@@ -125,8 +143,7 @@ pub fn flags(
         let (id, flag) = match kept {
             Some(kept) => kept,
             None => {
-                let flag =
-                    Flag::parse(&text).map_err(|e| fault(&head.feature, e.to_string()))?;
+                let flag = Flag::parse(&text).map_err(|e| fault(&head.feature, e.to_string()))?;
                 (Arc::from(&*head.feature), Arc::new(flag))
             }
         };
@@ -150,7 +167,11 @@ pub fn groups(
         let fault = |identifier: &str, reason: String| ConfigError::Item {
             environment: environment.clone(),
             kind: "group",
-            identifier: if identifier.is_empty() { position.to_string() } else { identifier.into() },
+            identifier: if identifier.is_empty() {
+                position.to_string()
+            } else {
+                identifier.into()
+            },
             reason,
         };
         let head: GroupHead<'_> =
@@ -158,8 +179,8 @@ pub fn groups(
         if head.identifier.is_empty() {
             return Err(fault("", "identifier: missing or empty".into()));
         }
-        let text = with_rules(value.get(), &head)
-            .map_err(|e| fault(&head.identifier, e.to_string()))?;
+        let text =
+            with_rules(value.get(), &head).map_err(|e| fault(&head.identifier, e.to_string()))?;
         let kept = held.and_then(|held| held.groups().reuse(&head.identifier, &text));
         let (id, group) = match kept {
             Some(kept) => kept,
@@ -204,7 +225,9 @@ fn with_rules<'a>(text: &'a str, head: &GroupHead<'_>) -> Result<Cow<'a, str>, s
         clauses: Option<Vec<&'a RawValue>>,
     }
     let has_rules = head.rules.is_some_and(|rules| !is_empty_array(rules));
-    let Some(serving) = head.serving_rules.filter(|rules| !has_rules && !is_empty_array(rules))
+    let Some(serving) = head
+        .serving_rules
+        .filter(|rules| !has_rules && !is_empty_array(rules))
     else {
         return Ok(Cow::Borrowed(text));
     };
@@ -217,7 +240,10 @@ fn with_rules<'a>(text: &'a str, head: &GroupHead<'_>) -> Result<Cow<'a, str>, s
 }
 
 fn is_empty_array(raw: &RawValue) -> bool {
-    let inner = raw.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let inner = raw
+        .get()
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     inner.is_some_and(|inner| inner.trim().is_empty())
 }
 
@@ -289,7 +315,10 @@ mod tests {
     use super::*;
 
     fn raw(texts: &[&str]) -> Vec<Box<RawValue>> {
-        texts.iter().map(|t| RawValue::from_string((*t).to_owned()).unwrap()).collect()
+        texts
+            .iter()
+            .map(|t| RawValue::from_string((*t).to_owned()).unwrap())
+            .collect()
     }
 
     fn refs(raw: &[Box<RawValue>]) -> Vec<&RawValue> {
@@ -303,8 +332,14 @@ mod tests {
         let env = EnvironmentId::from("e");
         for (tail, expected) in [
             ("}", r#","variationToTargetMap":[]}"#),
-            (r#","variationToTargetMap":null,"z":1}"#, r#","variationToTargetMap":[],"z":1}"#),
-            (r#","variationToTargetMap":[],"z":1}"#, r#","variationToTargetMap":[],"z":1}"#),
+            (
+                r#","variationToTargetMap":null,"z":1}"#,
+                r#","variationToTargetMap":[],"z":1}"#,
+            ),
+            (
+                r#","variationToTargetMap":[],"z":1}"#,
+                r#","variationToTargetMap":[],"z":1}"#,
+            ),
         ] {
             let raw = raw(&[&format!("{FLAG}{tail}")]);
             let set = flags(&env, &refs(&raw), None).unwrap();
@@ -325,10 +360,16 @@ mod tests {
         let raw = raw(&[&group]);
         let set = groups(&env, &refs(&raw), None, false).unwrap();
         let served = set.served(false).body().bytes().clone();
-        let expected = format!(r#"[{{"identifier":"g","name":"G","rules":[{}]}}]"#, clause(1));
+        let expected = format!(
+            r#"[{{"identifier":"g","name":"G","rules":[{}]}}]"#,
+            clause(1)
+        );
         assert_eq!(std::str::from_utf8(&served).unwrap(), expected);
         let v2 = String::from_utf8(set.served(true).body().bytes().to_vec()).unwrap();
-        assert!(v2.contains("servingRules") && !v2.contains("\"rules\":"), "{v2}");
+        assert!(
+            v2.contains("servingRules") && !v2.contains("\"rules\":"),
+            "{v2}"
+        );
     }
 
     #[test]
@@ -336,6 +377,9 @@ mod tests {
         let env = EnvironmentId::from("e1");
         let raw = raw(&[r#"{"feature":"f","variations":7}"#]);
         let error = flags(&env, &refs(&raw), None).err().unwrap().to_string();
-        assert!(error.contains("e1") && error.contains("\"f\"") && error.contains("variations"), "{error}");
+        assert!(
+            error.contains("e1") && error.contains("\"f\"") && error.contains("variations"),
+            "{error}"
+        );
     }
 }

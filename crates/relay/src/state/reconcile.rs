@@ -34,7 +34,10 @@ pub(super) fn reconcile(
     let Some(held) = held else {
         return Some(first_load(new, revision));
     };
-    let complete = new.flags.as_ref().is_some_and(|flags| !flags.list().is_empty());
+    let complete = new
+        .flags
+        .as_ref()
+        .is_some_and(|flags| !flags.list().is_empty());
     let alone = new.keys.is_none();
     let flags = new
         .flags
@@ -47,7 +50,11 @@ pub(super) fn reconcile(
     let keys: Arc<BTreeSet<KeyHash>> = match new.keys {
         Some(keys) if !keys.is_empty() || complete => {
             let keys: BTreeSet<_> = keys.into_iter().collect();
-            if keys == **held.keys() { held.keys().clone() } else { Arc::new(keys) }
+            if keys == **held.keys() {
+                held.keys().clone()
+            } else {
+                Arc::new(keys)
+            }
         }
         _ => held.keys().clone(),
     };
@@ -64,7 +71,12 @@ pub(super) fn reconcile(
         compare(held.id(), Domain::TargetSegment, lists, &mut events);
     }
     if !same_flags {
-        compare(held.id(), Domain::Flag, (held.flags().list(), flags.list()), &mut events);
+        compare(
+            held.id(),
+            Domain::Flag,
+            (held.flags().list(), flags.list()),
+            &mut events,
+        );
     }
     let keys_removed = held.keys().difference(&keys).copied().collect();
     let recent = remember(held.recent(), &events, now);
@@ -73,7 +85,11 @@ pub(super) fn reconcile(
     } else {
         Environment::new(held.id().clone(), revision, keys, flags, groups, recent)
     };
-    Some(Outcome { environment, events, keys_removed })
+    Some(Outcome {
+        environment,
+        events,
+        keys_removed,
+    })
 }
 
 fn first_load(new: Prepared, revision: u64) -> Outcome {
@@ -81,11 +97,21 @@ fn first_load(new: Prepared, revision: u64) -> Outcome {
         new.id,
         revision,
         Arc::new(new.keys.unwrap_or_default().into_iter().collect()),
-        Arc::new(new.flags.unwrap_or_else(|| FlagSet::new(Collection::default(), Vec::new()))),
-        Arc::new(new.groups.unwrap_or_else(|| GroupSet::new(Collection::default(), Vec::new()))),
+        Arc::new(
+            new.flags
+                .unwrap_or_else(|| FlagSet::new(Collection::default(), Vec::new())),
+        ),
+        Arc::new(
+            new.groups
+                .unwrap_or_else(|| GroupSet::new(Collection::default(), Vec::new())),
+        ),
         Arc::new([]),
     );
-    Outcome { environment, events: Vec::new(), keys_removed: Vec::new() }
+    Outcome {
+        environment,
+        events: Vec::new(),
+        keys_removed: Vec::new(),
+    }
 }
 
 /// Whether `new` takes the place of `held`: it differs, and does not empty it by mistake.
@@ -102,14 +128,26 @@ fn compare(
 ) {
     let mut push = |action, identifier: &Arc<str>, version| {
         let identifier = identifier.clone();
-        events.push(Event { environment: environment.clone(), domain, action, identifier, version });
+        events.push(Event {
+            environment: environment.clone(),
+            domain,
+            action,
+            identifier,
+            version,
+        });
     };
-    for gone in old.items().iter().filter(|item| new.get(&item.id).is_none()) {
+    for gone in old
+        .items()
+        .iter()
+        .filter(|item| new.get(&item.id).is_none())
+    {
         push(Action::Delete, &gone.id, gone.version);
     }
     let mut told = BTreeSet::new();
     for item in new.items() {
-        let Some(now) = new.get(&item.id) else { continue };
+        let Some(now) = new.get(&item.id) else {
+            continue;
+        };
         if !told.insert(now.id.clone()) {
             continue;
         }
@@ -142,11 +180,27 @@ pub(super) fn delete(
         version: item.version,
     }];
     let (flags, groups) = match domain {
-        Domain::Flag => (Arc::new(held.flags().without(identifier)), held.groups().clone()),
-        Domain::TargetSegment => (held.flags().clone(), Arc::new(held.groups().without(identifier))),
+        Domain::Flag => (
+            Arc::new(held.flags().without(identifier)),
+            held.groups().clone(),
+        ),
+        Domain::TargetSegment => (
+            held.flags().clone(),
+            Arc::new(held.groups().without(identifier)),
+        ),
     };
     let recent = remember(held.recent(), &events, now);
-    let environment =
-        Environment::new(held.id().clone(), revision, held.keys().clone(), flags, groups, recent);
-    Some(Outcome { environment, events, keys_removed: Vec::new() })
+    let environment = Environment::new(
+        held.id().clone(),
+        revision,
+        held.keys().clone(),
+        flags,
+        groups,
+        recent,
+    );
+    Some(Outcome {
+        environment,
+        events,
+        keys_removed: Vec::new(),
+    })
 }

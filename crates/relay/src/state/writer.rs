@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Directory, Environment, Phase, Relay, Slot,
+    Directory, Environment, Relay,
     event::{Domain, Event, Recent, now_millis},
     ids::{EnvironmentId, KeyHash},
     prepare::Prepared,
@@ -99,7 +99,11 @@ impl WriterHandle {
     /// Applies a change and waits until its snapshot is published.
     pub async fn apply(&self, change: Change) -> Result<Applied, Stopped> {
         let (reply, applied) = oneshot::channel();
-        let request = Request { change, received: Instant::now(), reply };
+        let request = Request {
+            change,
+            received: Instant::now(),
+            reply,
+        };
         self.0.send(request).await.map_err(|_| Stopped)?;
         applied.await.map_err(|_| Stopped)
     }
@@ -111,17 +115,19 @@ pub fn spawn(
     updates: mpsc::Sender<Update>,
 ) -> std::io::Result<(WriterHandle, thread::JoinHandle<()>)> {
     let (sender, mut requests) = mpsc::channel::<Request>(256);
-    let thread = thread::Builder::new().name("state-writer".into()).spawn(move || {
-        let mut writer = Writer { relay, revision: 0 };
-        while let Some(request) = requests.blocking_recv() {
-            let (mut update, applied) = writer.apply(request.change);
-            update.received = Some(request.received);
-            if !update.is_empty() && updates.blocking_send(update).is_err() {
-                return;
+    let thread = thread::Builder::new()
+        .name("state-writer".into())
+        .spawn(move || {
+            let mut writer = Writer { relay, revision: 0 };
+            while let Some(request) = requests.blocking_recv() {
+                let (mut update, applied) = writer.apply(request.change);
+                update.received = Some(request.received);
+                if !update.is_empty() && updates.blocking_send(update).is_err() {
+                    return;
+                }
+                let _ = request.reply.send(applied);
             }
-            let _ = request.reply.send(applied);
-        }
-    })?;
+        })?;
     Ok((WriterHandle(sender), thread))
 }
 
@@ -153,14 +159,22 @@ impl Writer {
                 for id in batch.ids().into_iter().filter(|id| !listed.contains(id)) {
                     batch.remove(&id);
                 }
-                environments.into_iter().for_each(|prepared| batch.reconcile(prepared));
+                environments
+                    .into_iter()
+                    .for_each(|prepared| batch.reconcile(prepared));
                 phase.synced = true;
                 phase.key_deleted = false;
             }
             Change::Environments(environments) => {
-                environments.into_iter().for_each(|prepared| batch.reconcile(prepared));
+                environments
+                    .into_iter()
+                    .for_each(|prepared| batch.reconcile(prepared));
             }
-            Change::Deleted { environment, domain, identifier } => {
+            Change::Deleted {
+                environment,
+                domain,
+                identifier,
+            } => {
                 batch.delete(&environment, domain, &identifier);
             }
             Change::EnvironmentsRemoved(ids) => ids.iter().for_each(|id| batch.remove(id)),
@@ -184,7 +198,10 @@ impl Writer {
         if directory_changed {
             self.relay.directory_changed.send_modify(|tick| *tick += 1);
         }
-        let applied = Applied { events: update.0.events.len(), stale: update.1 };
+        let applied = Applied {
+            events: update.0.events.len(),
+            stale: update.1,
+        };
         (update.0, applied)
     }
 }
@@ -227,10 +244,15 @@ impl Batch {
         if self.held(&prepared.id).is_some() {
             return;
         }
-        let Some(outcome) = reconcile(None, prepared, self.revision, self.now) else { return };
+        let Some(outcome) = reconcile(None, prepared, self.revision, self.now) else {
+            return;
+        };
         let keys = outcome.environment.keys().clone();
         let environment = outcome.environment.with(self.revision, keys, recent);
-        self.take(Outcome { environment, ..outcome });
+        self.take(Outcome {
+            environment,
+            ..outcome
+        });
     }
 
     fn reconcile(&mut self, prepared: Prepared) {
@@ -266,7 +288,11 @@ impl Batch {
             vec![key]
         };
         let environment = held.with(self.revision, Arc::new(keys), held.recent().clone());
-        self.take(Outcome { environment, events: Vec::new(), keys_removed });
+        self.take(Outcome {
+            environment,
+            events: Vec::new(),
+            keys_removed,
+        });
     }
 
     fn remove(&mut self, id: &EnvironmentId) {
@@ -280,10 +306,18 @@ impl Batch {
     fn take(&mut self, outcome: Outcome) {
         let environment = Arc::new(outcome.environment);
         let id = environment.id().clone();
-        let before = self.held(&id).map(|held| held.keys().clone()).unwrap_or_default();
-        let added = environment.keys().difference(&before).map(|key| (id.clone(), *key));
+        let before = self
+            .held(&id)
+            .map(|held| held.keys().clone())
+            .unwrap_or_default();
+        let added = environment
+            .keys()
+            .difference(&before)
+            .map(|key| (id.clone(), *key));
         self.update.keys_added.extend(added);
-        self.update.keys_removed.extend(outcome.keys_removed.into_iter().map(|k| (id.clone(), k)));
+        self.update
+            .keys_removed
+            .extend(outcome.keys_removed.into_iter().map(|k| (id.clone(), k)));
         self.update.events.extend(outcome.events);
         self.update.environments.push(environment.clone());
         self.changed.insert(id, environment);
@@ -296,8 +330,11 @@ impl Batch {
             || !self.update.keys_added.is_empty()
             || !self.update.keys_removed.is_empty()
             || self.changed.keys().any(new_environment);
-        let mut directory =
-            if directory_changes { (*self.directory).clone() } else { Directory::default() };
+        let mut directory = if directory_changes {
+            (*self.directory).clone()
+        } else {
+            Directory::default()
+        };
         for (id, environment) in self.changed {
             let slot = match self.directory.environments.get(&id) {
                 Some(slot) => slot.clone(),
@@ -326,10 +363,4 @@ impl Batch {
         }
         (self.update, self.stale)
     }
-}
-
-/// The phase after start, for tests of readers.
-#[cfg(test)]
-pub(crate) fn set_phase(relay: &Relay, phase: Phase) {
-    relay.phase.send_replace(phase);
 }

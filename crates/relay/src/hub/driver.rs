@@ -1,0 +1,204 @@
+//! Moves a subscription's bytes to its client: over a plain socket taken out of hyper, over any
+//! other transport, or as a body that hyper sends (HTTP/2, and HTTP/1.1 over TLS).
+//!
+//! One event is one write, and the next write waits until the kernel has sent the last: an SDK
+//! that parses what each read gives it never sees half an event.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    sync::mpsc,
+    time::{Instant, interval_at, timeout},
+};
+
+use super::{End, Next, Subscription, wire::HEARTBEAT};
+
+/// How a stream is paced.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between heartbeats; SDKs give up after 30 s of silence, the contract asks for 15 s.
+    pub heartbeat: Duration,
+    /// A reader that takes nothing for this long is too slow.
+    pub stall: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(12),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Writes a whole stream to a socket: its head, a heartbeat, then events until it ends.
+/// Closing the socket is what tells the client of the end.
+pub async fn drive_socket(socket: TcpStream, head: Bytes, stream: Subscription, pace: Pace) {
+    let socket_ref = socket2::SockRef::from(&socket);
+    // Without these an event can wait for an acknowledgement, or be cut where it need not be.
+    let _ = socket_ref.set_tcp_nodelay(true);
+    let _ = socket_ref.set_tcp_notsent_lowat(1);
+    let mut first = Vec::with_capacity(head.len() + HEARTBEAT.len());
+    first.extend_from_slice(&head);
+    first.extend_from_slice(&HEARTBEAT);
+    if write(&socket, &first, pace.stall).await.is_err() {
+        return;
+    }
+    let mut heartbeat = interval_at(Instant::now() + pace.heartbeat, pace.heartbeat);
+    loop {
+        let bytes = match stream.next() {
+            Next::Send(bytes) => bytes,
+            Next::End(end) => return stream.ended(end),
+            Next::Wait => tokio::select! {
+                () = stream.woken() => continue,
+                _ = heartbeat.tick() => HEARTBEAT,
+                () = closed(&socket) => return,
+            },
+        };
+        if let Err(error) = write(&socket, &bytes, pace.stall).await {
+            if error.kind() == io::ErrorKind::TimedOut {
+                stream.too_slow();
+                stream.ended(End::TooSlow);
+            }
+            return;
+        }
+    }
+}
+
+/// Writes all bytes once the kernel has nothing unsent left, within `stall`.
+async fn write(socket: &TcpStream, bytes: &[u8], stall: Duration) -> io::Result<()> {
+    let all = async {
+        sent(socket).await?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            socket.writable().await?;
+            match socket.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    timeout(stall, all)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Waits until nothing that was written is still unsent (an acknowledgement is not waited for).
+async fn sent(socket: &TcpStream) -> io::Result<()> {
+    let nothing_unsent = || {
+        let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+        let ready = poll(
+            &mut fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )?;
+        if ready > 0 {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    };
+    loop {
+        socket.writable().await?;
+        match socket.try_io(Interest::WRITABLE, nothing_unsent) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}
+
+/// Ends when the client has closed; what it sends is read and forgotten.
+async fn closed(socket: &TcpStream) {
+    let mut scratch = [0; 256];
+    loop {
+        if socket.readable().await.is_err() {
+            return;
+        }
+        match socket.try_read(&mut scratch) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            _ => {}
+        }
+    }
+}
+
+/// A stream as a body, for connections that stay in hyper: one event, one frame.
+pub struct StreamBody {
+    frames: mpsc::Receiver<Bytes>,
+    flushed: bool,
+}
+
+/// Makes the body and the future that feeds it; the caller owns the future, which ends when the
+/// client goes or the stream does.
+pub fn body(stream: Subscription, pace: Pace) -> (StreamBody, impl Future<Output = ()>) {
+    let (sender, frames) = mpsc::channel(1);
+    let feed = async move {
+        let send = async |bytes| match timeout(pace.stall, sender.send(bytes)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(_)) => false,
+            Err(_) => {
+                stream.too_slow();
+                stream.ended(End::TooSlow);
+                false
+            }
+        };
+        let mut heartbeat = interval_at(Instant::now(), pace.heartbeat);
+        heartbeat.tick().await;
+        if !send(HEARTBEAT).await {
+            return;
+        }
+        loop {
+            let bytes = match stream.next() {
+                Next::Send(bytes) => bytes,
+                Next::End(end) => return stream.ended(end),
+                Next::Wait => tokio::select! {
+                    () = stream.woken() => continue,
+                    _ = heartbeat.tick() => HEARTBEAT,
+                    () = sender.closed() => return,
+                },
+            };
+            if !send(bytes).await {
+                return;
+            }
+        }
+    };
+    (
+        StreamBody {
+            frames,
+            flushed: true,
+        },
+        feed,
+    )
+}
+
+impl StreamBody {
+    /// The next frame. Between two frames it is pending once, so that hyper writes the first out
+    /// before it takes the second: a burst never runs together.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if !self.flushed {
+            self.flushed = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.frames).poll_recv(cx));
+        self.flushed = false;
+        Poll::Ready(frame.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

@@ -1,0 +1,4 @@
+//! What operators see: health, metrics, logs.
+
+pub mod health;
+pub mod metrics;

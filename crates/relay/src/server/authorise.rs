@@ -1,0 +1,210 @@
+//! Who may ask: the token of a request against the keys that are known now, and the cheap answer
+//! for a token that is refused again and again (sdk-api.md "Authentication").
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, StatusCode, header};
+use tokio::time::timeout;
+
+use super::{
+    App,
+    recent::RecentMemory,
+    respond::Refusal,
+    token::{Claims, TokenError},
+};
+use crate::state::{Environment, EnvironmentId, event::now_millis};
+
+/// How long a refused token gets 429.
+const REMEMBERED: Duration = Duration::from_mins(10);
+const RETRY_AFTER: u32 = 60;
+
+/// A bounded memory of refused tokens. Keyed by a keyed hash: a collision costs a stranger a 429.
+pub(super) struct RefusedTokens {
+    hasher: RandomState,
+    memory: Mutex<RecentMemory<u64, Instant>>,
+}
+
+impl RefusedTokens {
+    pub(super) fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            memory: Mutex::new(RecentMemory::new(20_000)),
+        }
+    }
+
+    fn contains(&self, token: &str) -> bool {
+        let hash = self.hasher.hash_one(token);
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory
+            .get(&hash)
+            .is_some_and(|since| since.elapsed() < REMEMBERED)
+    }
+
+    fn insert(&self, token: &str) {
+        let hash = self.hasher.hash_one(token);
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.insert(hash, Instant::now());
+    }
+
+    pub(super) fn clear(&self) {
+        self.memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}
+
+/// A token that is ours, of an environment, before its key is looked at.
+pub(super) struct Bearer<'a> {
+    pub(super) token: &'a str,
+    pub(super) claims: Claims,
+}
+
+/// What is known of a token's key.
+pub(super) enum Standing {
+    /// It opens this environment.
+    Known(Arc<Environment>),
+    /// Nobody knows yet.
+    Unknown,
+}
+
+impl App {
+    /// The request's token, if it is one of ours.
+    pub(super) fn bearer<'a>(&self, headers: &'a HeaderMap) -> Result<Bearer<'a>, Refusal> {
+        let Some(token) = bearer_token(headers) else {
+            return Err(Refusal::unauthorized(
+                "no token: send `Authorization: Bearer <authToken>` from POST /client/auth",
+            ));
+        };
+        if self.refused.contains(token) {
+            return Err(Refusal {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                message: "this token was refused before; authenticate again".into(),
+                retry_after: Some(RETRY_AFTER),
+            });
+        }
+        match self.parts.secrets.verify(token, now_millis() / 1_000) {
+            Ok(claims) => Ok(Bearer { token, claims }),
+            Err(error) => {
+                // A clock that is off corrects itself, so only what stays wrong is remembered.
+                if error != TokenError::Untimely {
+                    self.refused.insert(token);
+                }
+                Err(Refusal::unauthorized(error.to_string()))
+            }
+        }
+    }
+
+    /// Whether the token's key opens its environment now.
+    pub(super) fn standing(&self, bearer: &Bearer<'_>) -> Result<Standing, Refusal> {
+        let relay = &self.parts.relay;
+        // Before the environment: whatever came since then was there when the answer was "no".
+        let phase = relay.phase();
+        let environment = relay.environment(&bearer.claims.environment);
+        match environment.filter(|e| e.keys().contains(&bearer.claims.key)) {
+            Some(environment) => Ok(Standing::Known(environment)),
+            None if phase.knows_all_keys() => {
+                self.refused.insert(bearer.token);
+                Err(Refusal::unauthorized(
+                    "the token's SDK key or environment is not known any more",
+                ))
+            }
+            None => Ok(Standing::Unknown),
+        }
+    }
+
+    /// The environment that a request may read, `path` being the one it asks for. Held while
+    /// nobody can know the key yet.
+    pub(super) async fn reader(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+    ) -> Result<(Arc<Environment>, Option<Claims>), Refusal> {
+        if self.parts.bypass_auth {
+            let claims = self.bearer(headers).ok().map(|bearer| bearer.claims);
+            let environment = self.parts.relay.environment(path);
+            let environment = environment.ok_or_else(|| {
+                Refusal::not_found(format!("environment {path:?} is not known here"))
+            })?;
+            return Ok((environment, claims));
+        }
+        let bearer = self.bearer(headers)?;
+        let known = self.held(|| match self.standing(&bearer) {
+            Ok(Standing::Known(environment)) => Some(Ok(environment)),
+            Ok(Standing::Unknown) => None,
+            Err(refusal) => Some(Err(refusal)),
+        });
+        let environment = known.await.unwrap_or_else(|| {
+            Err(Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the relay has no configuration yet; try again",
+            ))
+        })?;
+        same_environment(&bearer.claims, path)?;
+        Ok((environment, Some(bearer.claims)))
+    }
+
+    /// The environment that metrics or a stream are for: taken on the token's signature alone
+    /// where its key cannot be known yet.
+    pub(super) fn writer(
+        &self,
+        headers: &HeaderMap,
+        path: Option<&str>,
+    ) -> Result<(EnvironmentId, Claims), Refusal> {
+        let bearer = self.bearer(headers)?;
+        let environment = match self.standing(&bearer)? {
+            Standing::Known(environment) => environment.id().clone(),
+            Standing::Unknown => EnvironmentId::from(&*bearer.claims.environment),
+        };
+        if let Some(path) = path {
+            same_environment(&bearer.claims, path)?;
+        }
+        Ok((environment, bearer.claims))
+    }
+
+    /// Waits until `look` finds something, whenever keys or environments change. `None`: it found
+    /// nothing in time, or there is no room or no time to wait.
+    pub(super) async fn held<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let mut changes = self.parts.relay.watch_directory();
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if self.is_draining() {
+            return None;
+        }
+        let _place = self.holding.try_acquire().ok()?;
+        let wait = async {
+            while changes.changed().await.is_ok() {
+                if let Some(found) = look() {
+                    return Some(found);
+                }
+            }
+            None
+        };
+        tokio::select! {
+            found = timeout(self.parts.limits.hold, wait) => found.ok().flatten(),
+            () = self.drain.cancelled() => None,
+        }
+    }
+}
+
+fn same_environment(claims: &Claims, path: &str) -> Result<(), Refusal> {
+    if claims.environment == path {
+        Ok(())
+    } else {
+        Err(Refusal::unauthorized(format!(
+            "the token is not for environment {path:?}"
+        )))
+    }
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}

@@ -1,0 +1,388 @@
+//! One connection: HTTP/1.1 or HTTP/2, in clear or over TLS, from its first byte to its end.
+//!
+//! A stream on plain HTTP/1.1 leaves hyper with its socket once its head is due: a held socket
+//! then costs a fraction of a held connection, and its driver controls every single write.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    App,
+    dispatch::{Accepted, Reply},
+    respond::{Answer, AnswerBody},
+};
+use crate::hub::driver::{body, drive_socket};
+
+/// Serves a socket to its end.
+pub async fn serve(
+    app: Arc<App>,
+    socket: TcpStream,
+    tls: Option<TlsAcceptor>,
+    permit: OwnedSemaphorePermit,
+) {
+    let _ = socket.set_nodelay(true);
+    let limits = app.parts.limits;
+    match tls {
+        Some(tls) => {
+            // In a box of its own, so that a held connection does not keep the handshake's size.
+            let handshake = Box::pin(timeout(limits.read, tls.accept(socket)));
+            let Ok(Ok(stream)) = handshake.await else {
+                return;
+            };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_http2(app, stream).await;
+            } else {
+                serve_http1(app, stream, |_, _, _| None).await;
+            }
+        }
+        None => {
+            if timeout(limits.idle, speaks_http2(&socket))
+                .await
+                .unwrap_or(false)
+            {
+                serve_http2(app, socket).await;
+            } else {
+                let drive =
+                    |socket, head, accepted: Box<Accepted>| -> Option<BoxFuture<'static, ()>> {
+                        let Accepted { subscription, .. } = *accepted;
+                        let socket = reregister(socket)?;
+                        Some(Box::pin(drive_socket(
+                            socket,
+                            head,
+                            subscription,
+                            Default::default(),
+                        )))
+                    };
+                serve_http1(app, socket, drive).await;
+            }
+        }
+    }
+    drop(permit);
+}
+
+/// Whether the client begins with HTTP/2's preface (prior knowledge).
+async fn speaks_http2(socket: &TcpStream) -> bool {
+    let mut first = [0; 3];
+    matches!(socket.peek(&mut first).await, Ok(3)) && &first == b"PRI"
+}
+
+/// Tokio's registration keeps the memory of the finished connection alive; a new one does not.
+fn reregister(socket: TcpStream) -> Option<TcpStream> {
+    TcpStream::from_std(socket.into_std().ok()?).ok()
+}
+
+type Slot = Arc<Mutex<Option<Box<Accepted>>>>;
+
+fn take(slot: &Slot) -> Option<Box<Accepted>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// HTTP/1.1. `drive` takes over the transport of an accepted stream; where it cannot (TLS), the
+/// stream is a body of hyper's.
+async fn serve_http1<IO, D>(app: Arc<App>, io: IO, drive: D)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    D: Fn(IO, Bytes, Box<Accepted>) -> Option<BoxFuture<'static, ()>>,
+    IO: TakesOver,
+{
+    let slot = Slot::default();
+    let feeds = Feeds::default();
+    let activity = Arc::new(Activity::default());
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let (app, slot, feeds, activity) =
+            (app.clone(), slot.clone(), feeds.clone(), activity.clone());
+        Box::pin(async move {
+            let _busy = activity.begin();
+            match app.handle(request).await {
+                Reply::Answer(answer) => Ok::<_, io::Error>(answer),
+                Reply::Stream(accepted) if IO::TAKES_OVER => {
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted);
+                    std::future::pending().await
+                }
+                Reply::Stream(accepted) => {
+                    let mut answer = feeds.stream(*accepted, app.parts.pace);
+                    let close = http::HeaderValue::from_static("close");
+                    answer.headers_mut().insert(http::header::CONNECTION, close);
+                    Ok(answer)
+                }
+            }
+        })
+    });
+    let limits = app.parts.limits;
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(limits.head.max(8_192))
+        .half_close(false)
+        .serve_connection(TokioIo::new(Tracked::new(io)), service);
+
+    let finished = std::future::poll_fn(|cx| {
+        feeds.poll(cx);
+        match Pin::new(&mut connection).poll_without_shutdown(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            // hyper may still have bytes of the answer before, and gives them to nobody.
+            Poll::Pending => match take(&slot) {
+                Some(accepted) => Poll::Ready(Some(accepted)),
+                None => Poll::Pending,
+            },
+        }
+    });
+    let accepted = tokio::select! {
+        accepted = finished => accepted,
+        () = idle_while_draining(&app, &activity) => {
+            Pin::new(&mut connection).graceful_shutdown();
+            let _ = std::future::poll_fn(|cx| {
+                feeds.poll(cx);
+                Pin::new(&mut connection).poll_without_shutdown(cx)
+            }).await;
+            None
+        }
+    };
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
+    if let Some(accepted) = accepted {
+        if io.flush_dirty().await.is_err() {
+            return;
+        }
+        let head = encode_head(accepted.head.headers());
+        drop(parts.service);
+        if let Some(driver) = drive(io.inner, head, accepted) {
+            driver.await;
+        }
+    } else {
+        use tokio::io::AsyncWriteExt;
+        let _ = timeout(limits.read, io.inner.shutdown()).await;
+    }
+}
+
+/// Ends when the relay drains and the connection has had no request for a while: a client that is
+/// busy is told by `Connection: close` instead, and loses no answer.
+async fn idle_while_draining(app: &App, activity: &Activity) {
+    app.drain.cancelled().await;
+    loop {
+        tokio::time::sleep(Activity::QUIET).await;
+        if activity.is_quiet() {
+            return;
+        }
+    }
+}
+
+async fn serve_http2<IO>(app: Arc<App>, io: IO)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let feeds = Feeds::default();
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let (app, feeds) = (app.clone(), feeds.clone());
+        async move {
+            Ok::<_, io::Error>(match app.handle(request).await {
+                Reply::Answer(answer) => answer,
+                Reply::Stream(accepted) => feeds.stream(*accepted, app.parts.pace),
+            })
+        }
+    });
+    let limits = app.parts.limits;
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
+        .max_concurrent_streams(1_000)
+        .keep_alive_interval(Some(limits.idle))
+        .keep_alive_timeout(limits.read);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut draining = false;
+    let mut drain = std::pin::pin!(app.drain.cancelled());
+    std::future::poll_fn(|cx| {
+        feeds.poll(cx);
+        if !draining && drain.as_mut().poll(cx).is_ready() {
+            draining = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+/// The futures that feed the streams of one connection: owned and driven by it, gone with it.
+#[derive(Clone, Default)]
+struct Feeds(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
+
+impl Feeds {
+    fn stream(&self, accepted: Accepted, pace: crate::hub::driver::Pace) -> Answer {
+        let (stream, feed) = body(accepted.subscription, pace);
+        self.lock().push(Box::pin(feed));
+        let (head, _) = accepted.head.into_parts();
+        Answer::from_parts(head, AnswerBody::Stream(stream))
+    }
+
+    /// Polls all feeds; a new one is polled in the connection's next turn, which its own answer
+    /// causes.
+    fn poll(&self, cx: &mut Context<'_>) {
+        self.lock()
+            .retain_mut(|feed| feed.as_mut().poll(cx).is_pending());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<BoxFuture<'static, ()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a connection is answering, or was a moment ago.
+struct Activity(Mutex<(usize, tokio::time::Instant)>);
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Mutex::new((0, tokio::time::Instant::now())))
+    }
+}
+
+struct Busy(Arc<Activity>);
+
+impl Activity {
+    const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
+
+    fn begin(self: &Arc<Self>) -> Busy {
+        self.change(1);
+        Busy(self.clone())
+    }
+
+    fn change(&self, by: isize) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (
+            state.0.saturating_add_signed(by),
+            tokio::time::Instant::now(),
+        );
+    }
+
+    fn is_quiet(&self) -> bool {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 == 0 && state.1.elapsed() >= Self::QUIET
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.change(-1);
+    }
+}
+
+/// Whether a stream can take over this transport.
+trait TakesOver {
+    const TAKES_OVER: bool;
+}
+
+impl TakesOver for TcpStream {
+    const TAKES_OVER: bool = true;
+}
+
+impl TakesOver for tokio_rustls::server::TlsStream<TcpStream> {
+    const TAKES_OVER: bool = false;
+}
+
+/// The head of a stream's answer. Its end is the connection's end: no length, no chunks.
+fn encode_head(headers: &HeaderMap) -> Bytes {
+    let mut head = Vec::with_capacity(512);
+    head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    for (name, value) in headers {
+        if name != http::header::CONNECTION {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+    }
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    head.extend_from_slice(format!("connection: close\r\ndate: {date}\r\n\r\n").as_bytes());
+    head.into()
+}
+
+/// A transport that knows whether all that was written to it was flushed.
+struct Tracked<IO> {
+    inner: IO,
+    dirty: bool,
+}
+
+impl<IO: AsyncWrite + Unpin> Tracked<IO> {
+    fn new(inner: IO) -> Self {
+        Self {
+            inner,
+            dirty: false,
+        }
+    }
+
+    async fn flush_dirty(&mut self) -> io::Result<()> {
+        use tokio::io::AsyncWriteExt;
+        if self.dirty {
+            self.inner.flush().await
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Tracked<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Tracked<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        b: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.dirty = true;
+        Pin::new(&mut self.inner).poll_write(cx, b)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.dirty = true;
+        Pin::new(&mut self.inner).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        if flushed.is_ready() {
+            self.dirty = false;
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

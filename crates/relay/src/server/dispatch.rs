@@ -1,0 +1,271 @@
+//! From a request to its answer: route, limits, handler, and what every answer carries (request
+//! id, CORS, the log line, counters).
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::{
+    App, Outcome, Request,
+    respond::{self, Answer, Refusal},
+    route::{NoRoute, Route, TEMPLATES, UNKNOWN},
+};
+use crate::hub::Subscription;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A longer id of a caller is replaced.
+const MOST_REQUEST_ID: usize = 128;
+/// Browsers need each by name: `*` does not cover `Authorization`.
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Authorization, API-Key, Accept, Cache-Control, Content-Type, Harness-Target, Harness-SDK-Info, Harness-AccountID, Harness-EnvironmentID, Harness-SDK-ApplicationID, If-None-Match, Last-Event-ID, X-Request-Id, traceparent, tracestate",
+);
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, OPTIONS");
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("ETag, X-Request-Id, Retry-After");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+
+/// A stream that was accepted: the connection decides how to send it.
+pub(super) struct Accepted {
+    pub(super) subscription: Subscription,
+    /// The answer's head without a body.
+    pub(super) head: Answer,
+}
+
+/// What a connection gets for a request.
+pub(super) enum Reply {
+    Answer(Answer),
+    Stream(Box<Accepted>),
+}
+
+impl App {
+    /// Answers a request.
+    pub(super) async fn handle(self: &Arc<Self>, request: hyper::Request<Incoming>) -> Reply {
+        let started = Instant::now();
+        let (head, body) = request.into_parts();
+        let route = Route::find(&head.method, head.uri.path());
+        let number = route.as_ref().map_or(UNKNOWN, Route::number);
+        let environment = route.as_ref().ok().and_then(Route::environment);
+        let environment = environment.and_then(|id| self.parts.relay.environment(id));
+        let id = request_id(&head.headers);
+
+        let silent = matches!(route, Ok(Route::Stream(_)));
+        let outcome = match self.answer(&head, route, body).await {
+            Ok(outcome) => outcome,
+            Err(refusal) => {
+                if refusal.status.is_server_error() || silent {
+                    tracing::debug!(reason = refusal.message, "refused");
+                }
+                Outcome::Answer(refusal.into_answer(silent))
+            }
+        };
+        let (mut answer, subscription) = match outcome {
+            Outcome::Answer(answer) => (answer, None),
+            Outcome::Stream(subscription) => (stream_head(), Some(subscription)),
+        };
+        let origin_matters = head.headers.contains_key(header::ORIGIN);
+        finish(answer.headers_mut(), &id, origin_matters);
+        if self.is_draining() && head.version < http::Version::HTTP_2 {
+            answer
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+
+        let took = started.elapsed();
+        let env = environment
+            .as_ref()
+            .map_or("", |environment| environment.id().as_str());
+        self.count(&head, number, env, answer.status(), took);
+        let application = head.headers.get("harness-sdk-applicationid");
+        tracing::info!(
+            target: "ff_relay::request",
+            method = %head.method,
+            route = TEMPLATES[number],
+            environment = env,
+            status = answer.status().as_u16(),
+            latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            request_id = id.to_str().unwrap_or_default(),
+            application = application.and_then(|value| value.to_str().ok()),
+        );
+        match subscription {
+            Some(subscription) => Reply::Stream(Box::new(Accepted {
+                subscription,
+                head: answer,
+            })),
+            None => Reply::Answer(answer),
+        }
+    }
+
+    fn count(
+        &self,
+        head: &Parts,
+        number: usize,
+        env: &str,
+        status: StatusCode,
+        took: std::time::Duration,
+    ) {
+        if matches!(
+            TEMPLATES[number],
+            "/health" | "/metrics" | "/livez" | "/readyz"
+        ) {
+            return;
+        }
+        self.parts
+            .metrics
+            .http_request(number, env, status.as_u16(), took);
+        if head.method == Method::POST {
+            let length = head.headers.get(header::CONTENT_LENGTH);
+            let length = length
+                .and_then(|v| v.to_str().ok())
+                .and_then(|v| v.parse::<u64>().ok());
+            if let Some(length) = length {
+                self.parts.metrics.http_content_length(length);
+            }
+        }
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        head: &Parts,
+        route: Result<Route<'_>, NoRoute>,
+        body: Incoming,
+    ) -> Result<Outcome, Refusal> {
+        let route = match route {
+            Ok(route) if head.method == Method::OPTIONS => {
+                let _ = route;
+                return Ok(Outcome::Answer(preflight()));
+            }
+            Ok(Route::Prometheus) if !self.parts.prometheus => {
+                return Err(Refusal::not_found("metrics are served on PROMETHEUS_PORT"));
+            }
+            Ok(route) => route,
+            Err(NoRoute::Unknown) => {
+                return Err(Refusal::not_found(
+                    "there is nothing at this path; see the relay's documentation for the paths that SDKs use",
+                ));
+            }
+            Err(NoRoute::Method(allowed)) => {
+                let refusal = Refusal::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    format!("{} is not allowed here, but {allowed}", head.method),
+                );
+                let mut answer = refusal.into_answer(false);
+                answer
+                    .headers_mut()
+                    .insert(header::ALLOW, HeaderValue::from_static(allowed));
+                return Ok(Outcome::Answer(answer));
+            }
+        };
+        let body = self.read_body(head, &route, body).await?;
+        let request = Request { head, body };
+        let answer = match &route {
+            Route::Auth => self.auth(&request).await?,
+            Route::Flags(env) => self.flags(&request, env).await?,
+            Route::Flag(env, id) => self.flag(&request, env, id).await?,
+            Route::Groups(env) => self.groups(&request, env).await?,
+            Route::Group(env, id) => self.group(&request, env, id).await?,
+            Route::Evaluations(env, target) => self.evaluations(&request, env, target).await?,
+            Route::Evaluation(env, target, flag) => {
+                self.evaluation(&request, env, target, flag).await?
+            }
+            Route::Stream(env) => {
+                let stream = self.stream(&request, env.as_deref())?;
+                if head.method == Method::HEAD {
+                    return Ok(Outcome::Answer(stream_head()));
+                }
+                return Ok(Outcome::Stream(stream));
+            }
+            Route::PostMetrics(env) => self.post_metrics(&request, env.as_deref())?,
+            Route::Prometheus => self.prometheus(),
+            Route::Health => self.health(),
+            Route::Live => self.live(),
+            Route::Ready => self.ready(),
+        };
+        Ok(Outcome::Answer(answer))
+    }
+
+    async fn read_body(
+        &self,
+        head: &Parts,
+        route: &Route<'_>,
+        body: Incoming,
+    ) -> Result<Bytes, Refusal> {
+        if head.method != Method::POST {
+            return Ok(Bytes::new());
+        }
+        let limits = &self.parts.limits;
+        let (limit, status) = match route {
+            // Node repeats a refused body for ever unless the answer is 400.
+            Route::PostMetrics(_) => (limits.metrics_body, StatusCode::BAD_REQUEST),
+            _ => (limits.body, StatusCode::PAYLOAD_TOO_LARGE),
+        };
+        let too_large = || Refusal::new(status, format!("the body is larger than {limit} bytes"));
+        if hyper::body::Body::size_hint(&body).lower() > limit as u64 {
+            return Err(too_large());
+        }
+        match timeout(limits.read, Limited::new(body, limit).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(_)) => Err(Refusal::bad_request("the body did not arrive whole")),
+            Err(_) => Err(Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive in time",
+            )),
+        }
+    }
+}
+
+fn stream_head() -> Answer {
+    let mut answer = respond::empty(StatusCode::OK);
+    let headers = answer.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    answer
+}
+
+fn preflight() -> Answer {
+    let mut answer = respond::empty(StatusCode::NO_CONTENT);
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
+    headers.insert(
+        header::ACCESS_CONTROL_MAX_AGE,
+        HeaderValue::from_static("86400"),
+    );
+    headers.insert(header::ALLOW, ALLOWED_METHODS);
+    answer
+}
+
+/// What every answer carries, errors too.
+fn finish(headers: &mut HeaderMap, id: &HeaderValue, from_browser: bool) {
+    headers.insert(REQUEST_ID, id.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    if from_browser {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+    }
+}
+
+/// The caller's id if it is short and plain, else a new UUID.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let plain = |value: &&HeaderValue| {
+        !value.is_empty()
+            && value.len() <= MOST_REQUEST_ID
+            && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    headers
+        .get(REQUEST_ID)
+        .filter(plain)
+        .cloned()
+        .unwrap_or_else(|| {
+            let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+            let mut buffer = uuid::Uuid::encode_buffer();
+            HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer))
+                .expect("a UUID is a valid header value")
+        })
+}

@@ -1,0 +1,68 @@
+//! Accepting connections until told to stop; owns every connection's task.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, connection};
+
+/// Accepts and serves until `close` is cancelled, then takes what the kernel had already accepted
+/// and waits for open connections until `deadline` has passed since.
+pub async fn run(
+    app: Arc<App>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    close: CancellationToken,
+    deadline: Duration,
+) {
+    let permits = Arc::new(Semaphore::new(app.parts.limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let permit = tokio::select! {
+            () = close.cancelled() => break,
+            permit = permits.clone().acquire_owned() => permit,
+            Some(_) = connections.join_next() => continue,
+        };
+        let Ok(permit) = permit else { break };
+        let accepted = tokio::select! {
+            () = close.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                connections.spawn(connection::serve(app.clone(), socket, tls.clone(), permit));
+            }
+            Err(error) => pause(&error).await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    // What waits in the kernel's queue has been told that it is connected.
+    while let Ok(Ok((socket, _))) =
+        tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
+    {
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            break;
+        };
+        connections.spawn(connection::serve(app.clone(), socket, tls.clone(), permit));
+    }
+    drop(listener);
+    let until = Instant::now() + deadline;
+    while let Ok(Some(_)) = tokio::time::timeout_at(until, connections.join_next()).await {}
+    connections.shutdown().await;
+}
+
+/// Out of file descriptors is no reason to die, nor to spin.
+async fn pause(error: &io::Error) {
+    let of_one_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    );
+    if !of_one_connection {
+        tracing::error!(%error, "a connection could not be accepted; is the limit of open files too low?");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

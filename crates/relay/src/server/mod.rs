@@ -1,0 +1,176 @@
+//! The HTTP side that SDKs, probes and Prometheus see. Owns routes, authentication, answers and
+//! connections; takes what it serves from [`crate::state`] and never changes it.
+//! Contract: sdk-api.md, observability.md.
+//!
+//! Written on hyper itself rather than a web framework: every body exists before it is asked for,
+//! and a stream leaves hyper together with its socket, which no framework gives away.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ff_evaluation::Target;
+use tokio::sync::Semaphore;
+
+use crate::{
+    hub::{Hub, Subscription, driver::Pace},
+    observe::{health::HealthReport, metrics::Metrics},
+    state::{EnvironmentId, Relay},
+};
+
+mod auth;
+mod authorise;
+pub mod connection;
+mod dispatch;
+mod evaluations;
+pub mod listen;
+mod post_metrics;
+mod probes;
+mod reads;
+mod recent;
+pub mod respond;
+pub mod route;
+mod stream;
+mod targets;
+pub mod token;
+
+pub use targets::Targets;
+
+use authorise::RefusedTokens;
+use token::Secrets;
+
+/// Bounds of one request; fields, so that tests shrink them.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a request is held while nothing is known yet.
+    pub hold: Duration,
+    /// How many are held at once; more are answered at once.
+    pub held: usize,
+    /// Bytes of a metrics body.
+    pub metrics_body: usize,
+    /// Bytes of any other body.
+    pub body: usize,
+    /// For reading a request's head, and its body.
+    pub read: Duration,
+    /// Between requests of a kept-alive connection.
+    pub idle: Duration,
+    /// Bytes of a request's head.
+    pub head: usize,
+    /// Open connections; more wait in the kernel's queue.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            hold: Duration::from_secs(20),
+            held: 10_000,
+            metrics_body: 4 << 20,
+            body: 1 << 20,
+            read: Duration::from_secs(30),
+            idle: Duration::from_mins(2),
+            head: 320 << 10,
+            connections: 100_000,
+        }
+    }
+}
+
+/// Where posted metrics go.
+pub trait Intake: Send + Sync {
+    /// Takes a body that was posted for an environment.
+    ///
+    /// # Errors
+    /// What is wrong with the body, fit for its sender.
+    fn take(&self, environment: &EnvironmentId, body: &[u8]) -> Result<(), String>;
+}
+
+/// Who else wants to know of a target that came with auth.
+pub trait TargetSink: Send + Sync {
+    /// Called in the background's favour: must not wait. `travels` says that the token carries it.
+    fn authenticated(&self, environment: &EnvironmentId, key: &str, target: &Target, travels: bool);
+}
+
+/// What the server is made of.
+pub struct Parts {
+    /// The model.
+    pub relay: Arc<Relay>,
+    /// Open streams.
+    pub hub: Arc<Hub>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Signs and verifies tokens.
+    pub secrets: Secrets,
+    /// Posted metrics.
+    pub intake: Arc<dyn Intake>,
+    /// Targets, beyond the memory here.
+    pub target_sink: Option<Arc<dyn TargetSink>>,
+    /// Targets that were remembered in an earlier run.
+    pub targets: Targets,
+    /// For `/health`.
+    pub health: Box<dyn Fn() -> HealthReport + Send + Sync>,
+    /// `BYPASS_AUTH`
+    pub bypass_auth: bool,
+    /// `AND_RULES`
+    pub and_rules: bool,
+    /// Whether `GET /metrics` is served here.
+    pub prometheus: bool,
+    /// Bounds.
+    pub limits: Limits,
+    /// How streams are paced.
+    pub pace: Pace,
+}
+
+/// The server's shared state: one for all listeners.
+pub struct App {
+    parts: Parts,
+    refused: RefusedTokens,
+    holding: Semaphore,
+    draining: AtomicBool,
+    drain: tokio_util::sync::CancellationToken,
+}
+
+/// What a handler leaves to the connection.
+enum Outcome {
+    Answer(respond::Answer),
+    Stream(Subscription),
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            refused: RefusedTokens::new(),
+            holding: Semaphore::new(parts.limits.held),
+            draining: AtomicBool::new(false),
+            drain: tokio_util::sync::CancellationToken::new(),
+            parts,
+        })
+    }
+
+    /// From now on: not ready, no new streams, `Connection: close`.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.drain.cancel();
+    }
+
+    /// Whether the relay is going down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Forgets refused tokens: a new key or secret can make them good.
+    pub fn forget_refused(&self) {
+        self.refused.clear();
+    }
+}
+
+/// A request with its body read.
+struct Request<'a> {
+    head: &'a http::request::Parts,
+    body: Bytes,
+}

@@ -1,0 +1,58 @@
+//! A bounded memory of what came lately: two generations, the older one forgotten as a whole when
+//! the younger is full. No entry costs more than its place, and nothing grows with an attacker.
+
+use std::{borrow::Borrow, collections::HashMap, hash::Hash};
+
+/// Remembers between `size` and `2 * size` entries, the youngest.
+pub(super) struct RecentMemory<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    size: usize,
+}
+
+impl<K: Eq + Hash, V> RecentMemory<K, V> {
+    pub(super) fn new(size: usize) -> Self {
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            size,
+        }
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        if self.young.len() >= self.size {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.old.remove(&key);
+        self.young.insert(key, value);
+    }
+
+    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_youngest_stay_and_the_number_is_bounded() {
+        let mut memory = RecentMemory::new(10);
+        for n in 0..1_000 {
+            memory.insert(n, n * 2);
+        }
+        assert!((990..1_000).all(|n| memory.get(&n) == Some(&(n * 2))));
+        assert_eq!((0..1_000).filter(|n| memory.get(n).is_some()).count(), 20);
+        memory.clear();
+        assert_eq!(memory.get(&999), None);
+    }
+}

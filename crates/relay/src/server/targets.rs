@@ -1,0 +1,94 @@
+//! Which target a request is about, and the memory of targets that came with auth.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use ff_evaluation::Target;
+use http::HeaderMap;
+
+use super::{recent::RecentMemory, token::Claims};
+use crate::state::EnvironmentId;
+
+/// Browsers send it with everything but auth.
+pub(super) const HEADER: &str = "harness-target";
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// How many recent targets are remembered, at least.
+const REMEMBERED: usize = 20_000;
+/// A larger one is not remembered in memory.
+const MOST_REMEMBERED: usize = 64 << 10;
+
+/// Recent targets by environment and identifier.
+pub struct Targets(Mutex<RecentMemory<(EnvironmentId, Box<str>), Arc<Target>>>);
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self(Mutex::new(RecentMemory::new(REMEMBERED)))
+    }
+}
+
+impl Targets {
+    /// Remembers a target that came with auth.
+    pub fn remember(&self, environment: &EnvironmentId, target: &Target, size: usize) {
+        if size <= MOST_REMEMBERED {
+            let key = (environment.clone(), target.identifier().into());
+            self.lock().insert(key, Arc::new(target.clone()));
+        }
+    }
+
+    fn get(&self, environment: &EnvironmentId, identifier: &str) -> Option<Arc<Target>> {
+        self.lock()
+            .get(&(environment.clone(), identifier.into()))
+            .cloned()
+    }
+
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, RecentMemory<(EnvironmentId, Box<str>), Arc<Target>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The target that a request is about: its header, else the token's, else the remembered one
+    /// if it is the path's, else one with only the identifier.
+    pub(super) fn of_request(
+        &self,
+        headers: &HeaderMap,
+        claims: Option<&Claims>,
+        environment: &EnvironmentId,
+        identifier: &str,
+    ) -> Arc<Target> {
+        if let Some(target) = from_header(headers) {
+            return Arc::new(target);
+        }
+        let carried = claims.and_then(|claims| claims.target.as_ref());
+        if let Some(target) = carried.and_then(|raw| Target::parse(raw.get().as_bytes()).ok()) {
+            if target.identifier() == identifier {
+                return Arc::new(target);
+            }
+        }
+        self.get(environment, identifier)
+            .unwrap_or_else(|| Arc::new(Target::from_identifier(identifier)))
+    }
+}
+
+/// The target of the `Harness-Target` header; a malformed one is logged and ignored.
+pub(super) fn from_header(headers: &HeaderMap) -> Option<Target> {
+    let value = headers.get(HEADER)?;
+    let target = BASE64
+        .decode(value.as_bytes().trim_ascii())
+        .map_err(|error| error.to_string())
+        .and_then(|json| Target::parse(&json).map_err(|error| error.to_string()));
+    target
+        .inspect_err(|reason| tracing::debug!(reason, "ignored a malformed Harness-Target header"))
+        .ok()
+}
