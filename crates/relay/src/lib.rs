@@ -6,4 +6,5 @@
 pub mod hub;
 pub mod observe;
 pub mod server;
+pub mod settings;
 pub mod state;
