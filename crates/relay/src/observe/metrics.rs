@@ -1,14 +1,278 @@
-//! STUB
-#![allow(missing_docs, unused, clippy::all, clippy::pedantic)]
-pub struct Metrics {}
+//! Prometheus metrics (observability.md, the table). Every part of the relay counts here through
+//! small typed methods; nobody else knows a metric's name. No globals: each relay has its own.
+
+mod bounded;
+mod families;
+mod registrar;
+mod requests;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use bounded::{Bounded, OTHER};
+pub use families::{CacheOperation, Flow, Subscribed};
+
+use families::Families;
+use registrar::Registrar;
+use requests::Requests;
+
+/// Most combinations of SDK type, version and language.
+const MOST_SDKS: usize = 500;
+
+/// Everything that `/metrics` tells.
+#[derive(Debug)]
+pub struct Metrics {
+    registrar: Registrar,
+    requests: Requests,
+    families: Families,
+    sdks: Bounded<3>,
+    /// When each environment's snapshot was last confirmed: ages are told at a scrape.
+    confirmed: Mutex<HashMap<Box<str>, Instant>>,
+    /// Whose name events to SDKs are counted under.
+    replica: AtomicBool,
+}
+
 impl Metrics {
-    pub fn slow_reader_dropped(&self) {}
-    pub fn stream_opened(&self, e: &str) {}
-    pub fn stream_closed(&self, e: &str) {}
-    pub fn events_published(&self, e: &str, n: usize) {}
-    pub fn http_request(&self, n: usize, e: &str, c: u16, d: std::time::Duration) {}
-    pub fn http_content_length(&self, l: u64) {}
+    /// All families, without series but those of `routes`, by whose place
+    /// [`http_request`](Self::http_request) knows them.
+    pub fn new(routes: &'static [&'static str]) -> Self {
+        let mut registrar = Registrar::default();
+        let requests = Requests::new(&mut registrar, routes);
+        let families = Families::new(&mut registrar);
+        let build = registrar.int_gauges(
+            "ff_proxy_build_info",
+            &["version"],
+            "1, with the version of this build.",
+        );
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registrar.process();
+        Self {
+            registrar,
+            requests,
+            families,
+            sdks: Bounded::new(MOST_SDKS),
+            confirmed: Mutex::default(),
+            replica: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts events to SDKs under the names of a replica, or of a primary.
+    pub fn set_replica(&self, replica: bool) {
+        self.replica.store(replica, Ordering::Relaxed);
+    }
+
+    /// Everything in text format 0.0.4, with `# HELP` and `# TYPE` of every name.
     pub fn encode(&self) -> String {
-        String::new()
+        self.encode_at(Instant::now())
+    }
+
+    fn encode_at(&self, now: Instant) -> String {
+        for (environment, confirmed) in &*self.confirmed() {
+            let age = now.saturating_duration_since(*confirmed).as_secs_f64();
+            let gauges = &self.families.snapshot_age;
+            gauges.with_label_values(&[&**environment]).set(age);
+        }
+        self.registrar.encode()
+    }
+
+    fn confirmed(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Instant>> {
+        self.confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request was answered; `environment` is `""` where it is not one of ours. No lock, no
+    /// allocation, once the series is known.
+    pub fn http_request(&self, route: usize, environment: &str, code: u16, took: Duration) {
+        self.requests.count(route, environment, code, took);
+    }
+
+    /// A POST request said how long its body is.
+    pub fn http_content_length(&self, bytes: u64) {
+        self.families.content_length.observe(bytes as f64);
+    }
+
+    /// A metric report went to SaaS, or failed to.
+    pub fn metrics_forwarded(&self, environment: &str, error: bool) {
+        self.families
+            .metrics_forwarded
+            .with_label_values(&[environment, word(error)])
+            .inc();
+    }
+
+    /// `count` metrics of SDKs were dropped. `reason` is one of a few words.
+    pub fn metrics_dropped(&self, reason: &'static str, count: u64) {
+        self.families
+            .metrics_dropped
+            .with_label_values(&[reason])
+            .inc_by(count);
+    }
+
+    /// An SDK showed itself, in words of its own: bounded.
+    pub fn sdk_usage(&self, environment: &str, kind: &str, version: &str, language: &str) {
+        let [kind, version, language] = self.sdks.labels([kind, version, language]);
+        self.families
+            .sdk_usage
+            .with_label_values(&[environment, &*kind, &*version, &*language])
+            .inc();
+    }
+
+    /// SaaS answered with `code`, or did not.
+    pub fn service_request(
+        &self,
+        route: &'static str,
+        environment: &str,
+        code: Option<u16>,
+        took: Duration,
+    ) {
+        let code = code.unwrap_or(0).to_string();
+        self.families
+            .service_requests
+            .with_label_values(&[route, environment, code.as_str()])
+            .inc();
+        self.families
+            .service_durations
+            .with_label_values(&[route, environment])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A message came or went.
+    pub fn message(&self, flow: Flow, topic: &str, error: bool) {
+        self.families.messages[flow as usize]
+            .with_label_values(&[topic, word(error)])
+            .inc();
+    }
+
+    /// A stream was subscribed to.
+    pub fn subscribed(&self, stream: Subscribed, topic: &str) {
+        self.families.subscriptions[stream as usize]
+            .with_label_values(&[topic])
+            .inc();
+    }
+
+    /// Redis did, or failed to do, something in `took`.
+    pub fn cache(&self, operation: CacheOperation, error: bool, took: Duration) {
+        let (counts, duration) = &self.families.cache[operation as usize];
+        counts.with_label_values(&[word(error)]).inc();
+        duration.observe(took.as_secs_f64());
+    }
+
+    /// Memory answered a read.
+    pub fn memory_hit(&self) {
+        self.families.memoize_hit.inc();
+    }
+
+    /// Memory could not answer a read.
+    pub fn memory_miss(&self) {
+        self.families.memoize_miss.inc();
+    }
+
+    /// Memory was written.
+    pub fn memory_written(&self) {
+        self.families.memoize_write.inc();
+    }
+
+    /// Whether the stream of changes from `host` is up.
+    pub fn stream_health(&self, host: &str, up: bool) {
+        self.families
+            .stream_health
+            .with_label_values(&[host])
+            .set(up.into());
+    }
+
+    /// Whether changes are polled for at `host`.
+    pub fn polling_status(&self, host: &str, polling: bool) {
+        self.families
+            .polling_status
+            .with_label_values(&[host])
+            .set(polling.into());
+    }
+
+    /// An SDK opened a stream.
+    pub fn stream_opened(&self, environment: &str) {
+        self.families
+            .open_streams
+            .with_label_values(&[environment])
+            .inc();
+    }
+
+    /// A stream of an SDK ended.
+    pub fn stream_closed(&self, environment: &str) {
+        self.families
+            .open_streams
+            .with_label_values(&[environment])
+            .dec();
+    }
+
+    /// A stream was closed because nobody read it.
+    pub fn slow_reader_dropped(&self) {
+        self.families.slow_readers.inc();
+    }
+
+    /// An event went out to so many `streams` of SDKs.
+    pub fn events_published(&self, environment: &str, streams: usize) {
+        let flow = if self.replica.load(Ordering::Relaxed) {
+            Flow::ReplicaToSdk
+        } else {
+            Flow::PrimaryToSdk
+        };
+        self.message(flow, environment, false);
+        self.families
+            .fanned_out
+            .with_label_values(&[environment])
+            .inc_by(streams as u64);
+    }
+
+    /// An event was written to an SDK so long after its receipt.
+    pub fn event_written(&self, delay: Duration) {
+        self.families.event_delay.observe(delay.as_secs_f64());
+    }
+
+    /// What is served of `environment` was confirmed at `now`, changed or not.
+    pub fn snapshot_confirmed(&self, environment: &str, bytes: usize, now: Instant) {
+        self.confirmed().insert(environment.into(), now);
+        self.families
+            .snapshot_bytes
+            .with_label_values(&[environment])
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// `environment` is gone.
+    pub fn snapshot_removed(&self, environment: &str) {
+        self.confirmed().remove(environment);
+        // Series that were never there cannot be removed, which is as good.
+        _ = self
+            .families
+            .snapshot_age
+            .remove_label_values(&[environment]);
+        _ = self
+            .families
+            .snapshot_bytes
+            .remove_label_values(&[environment]);
+    }
+
+    /// What is held was compared with its source, and so much was found.
+    pub fn reconciled(&self, created: u64, patched: u64, deleted: u64) {
+        self.families.reconciliations.inc();
+        for (change, count) in [
+            ("created", created),
+            ("patched", patched),
+            ("deleted", deleted),
+        ] {
+            self.families
+                .reconciled
+                .with_label_values(&[change])
+                .inc_by(count);
+        }
     }
 }
+
+/// The value of the label `error`.
+fn word(error: bool) -> &'static str {
+    if error { "true" } else { "false" }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Every family besides those of requests: name, labels, buckets, help. The published names are to
+//! the letter, though they break the naming rules of today: dashboards and alerts know them.
+
+use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
+
+use super::registrar::Registrar;
+
+/// Seconds that SaaS takes to answer.
+const SERVICE_BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0];
+/// Seconds that Redis takes to answer.
+const CACHE_BUCKETS: [f64; 6] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5];
+/// Bytes of a request's body.
+const LENGTH_BUCKETS: [f64; 10] = [
+    100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 6400.0, 12_800.0, 25_600.0, 51_200.0,
+];
+/// Seconds from SaaS to SDK.
+const DELAY_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+/// Messages that came or went, by the stream they did so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// From SaaS to a primary; topic `*`.
+    SaasToPrimary,
+    /// From a primary to replicas; the topic is the Redis stream.
+    PrimaryToReplica,
+    /// From a primary to SDKs; the topic is the environment.
+    PrimaryToSdk,
+    /// Metrics of replicas that a primary read; the topic is the Redis stream.
+    PrimaryMetrics,
+    /// What a replica had from the primary; the topic is the Redis stream.
+    ToReplica,
+    /// From a replica to SDKs; the topic is the environment.
+    ReplicaToSdk,
+    /// Metrics that a replica handed over; the topic is the Redis stream.
+    ReplicaMetrics,
+}
+
+/// Streams that are subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subscribed {
+    /// The stream of SaaS.
+    Saas,
+    /// The control stream of the primary.
+    Replica,
+    /// The stream of metrics.
+    PrimaryMetrics,
+}
+
+/// What is done to Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheOperation {
+    /// Keys are written.
+    Write,
+    /// Keys are read.
+    Read,
+    /// Keys are removed.
+    Remove,
+    /// Keys are looked for.
+    Scan,
+}
+
+#[derive(Debug)]
+pub(super) struct Families {
+    pub(super) content_length: Histogram,
+    pub(super) metrics_forwarded: IntCounterVec,
+    pub(super) sdk_usage: IntCounterVec,
+    pub(super) service_requests: IntCounterVec,
+    pub(super) service_durations: HistogramVec,
+    /// By [`Flow`].
+    pub(super) messages: [IntCounterVec; 7],
+    /// By [`Subscribed`].
+    pub(super) subscriptions: [IntCounterVec; 3],
+    /// By [`CacheOperation`], counts and durations.
+    pub(super) cache: [(IntCounterVec, Histogram); 4],
+    pub(super) memoize_hit: IntCounter,
+    pub(super) memoize_miss: IntCounter,
+    pub(super) memoize_write: IntCounter,
+    pub(super) stream_health: IntGaugeVec,
+    pub(super) polling_status: IntGaugeVec,
+    pub(super) open_streams: IntGaugeVec,
+    pub(super) fanned_out: IntCounterVec,
+    pub(super) event_delay: Histogram,
+    pub(super) slow_readers: IntCounter,
+    pub(super) snapshot_age: GaugeVec,
+    pub(super) snapshot_bytes: IntGaugeVec,
+    pub(super) reconciliations: IntCounter,
+    pub(super) reconciled: IntCounterVec,
+    pub(super) metrics_dropped: IntCounterVec,
+}
+
+impl Families {
+    #[rustfmt::skip] // one family, one line of facts and one of help
+    pub(super) fn new(r: &mut Registrar) -> Self {
+        const MESSAGE: [&str; 2] = ["topic", "error"];
+        const ENVIRONMENT: [&str; 1] = ["envID"];
+        r.counter("ff_proxy_memoize_cache_hit_with_unmarshal",
+            "Hits that had to be parsed: none, ever; kept for dashboards that name it.");
+        Self {
+            content_length: r.histogram("ff_http_requests_content_length_histogram",
+                &LENGTH_BUCKETS, "Content-Length of POST requests, in bytes."),
+            metrics_forwarded: r.counters("ff_proxy_metrics_forwarded", &["envID", "error"],
+                "Metric reports forwarded to SaaS, by environment and whether that failed."),
+            sdk_usage: r.counters("ff_proxy_sdk_usage",
+                &["envID", "sdk_type", "sdk_version", "sdk_language"],
+                "SDKs seen, by environment, type, version and language."),
+            service_requests: r.counters("ff_proxy_to_client_service_requests",
+                &["url", "envID", "code"], "Requests to SaaS by route, environment and status; 0: no answer."),
+            service_durations: r.histograms("ff_proxy_to_ff_client_service_requests_duration",
+                &["url", "envID"], &SERVICE_BUCKETS, "Duration of requests to SaaS, in seconds."),
+            messages: [
+                r.counters("ff_proxy_saas_to_primary_sse_consumer_messages_received", &MESSAGE,
+                    "Events that a primary received from SaaS."),
+                r.counters("ff_proxy_primary_to_replica_sse_producer_messages_published", &MESSAGE,
+                    "Events that a primary passed to replicas."),
+                r.counters("ff_proxy_primary_to_sdk_sse_producer_messages_published", &MESSAGE,
+                    "Events that a primary passed to SDKs, each once however many streams it went to."),
+                r.counters("ff_proxy_primary_metrics_stream_consumer_messages_received", &MESSAGE,
+                    "Metric reports that a primary received from replicas."),
+                r.counters("ff_proxy_replica_sse_consumer_messages_received", &MESSAGE,
+                    "Events that a replica received from the primary."),
+                r.counters("ff_proxy_replica_to_sdk_sse_producer_messages_published", &MESSAGE,
+                    "Events that a replica passed to SDKs, each once however many streams it went to."),
+                r.counters("ff_proxy_replica_metrics_stream_producer_messages_published", &MESSAGE,
+                    "Metric reports that a replica handed to the primary."),
+            ],
+            subscriptions: [
+                r.counters("ff_proxy_saas_to_primary_sse_consumer_subscription_requests", &["topic"],
+                    "Times that the stream of SaaS was subscribed to."),
+                r.counters("ff_proxy_replica_sse_consumer_subscription_requests", &["topic"],
+                    "Times that a replica subscribed to the stream of the primary."),
+                r.counters("ff_proxy_primary_metrics_stream_consumer_subscription_requests", &["topic"],
+                    "Times that a primary subscribed to the stream of metrics."),
+            ],
+            cache: [
+                (r.counters("ff_proxy_redis_cache_write_count", &["error"], "Writes to Redis."),
+                 r.histogram("ff_proxy_redis_cache_write_duration", &CACHE_BUCKETS,
+                    "Duration of writes to Redis, in seconds.")),
+                (r.counters("ff_proxy_redis_cache_read_count", &["error"], "Reads from Redis."),
+                 r.histogram("ff_proxy_redis_cache_read_duration", &CACHE_BUCKETS,
+                    "Duration of reads from Redis, in seconds.")),
+                (r.counters("ff_proxy_redis_cache_remove_count", &["error"], "Removals from Redis."),
+                 r.histogram("ff_proxy_redis_cache_delete_duration", &CACHE_BUCKETS,
+                    "Duration of removals from Redis, in seconds.")),
+                (r.counters("ff_proxy_redis_cache_scan_count", &["error"], "Scans of Redis."),
+                 r.histogram("ff_proxy_redis_cache_scan_duration", &CACHE_BUCKETS,
+                    "Duration of scans of Redis, in seconds.")),
+            ],
+            memoize_hit: r.counter("ff_proxy_memoize_cache_hit",
+                "Reads that memory answered."),
+            memoize_miss: r.counter("ff_proxy_memoize_cache_miss",
+                "Reads that memory could not answer."),
+            memoize_write: r.counter("ff_proxy_memoize_cache_write_marshal",
+                "Writes to memory."),
+            stream_health: r.int_gauges("ff_proxy_stream_health", &["host"],
+                "1 while the stream of changes is up, else 0."),
+            polling_status: r.int_gauges("ff_proxy_polling_status", &["host"],
+                "1 while changes are polled for, else 0."),
+            open_streams: r.int_gauges("ff_proxy_sdk_streams_open", &ENVIRONMENT,
+                "Open streams of SDKs."),
+            fanned_out: r.counters("ff_proxy_sdk_events_written", &ENVIRONMENT,
+                "Events written to streams of SDKs, counted for each stream."),
+            event_delay: r.histogram("ff_proxy_event_delay_seconds", &DELAY_BUCKETS,
+                "From the receipt of an event to its write to an SDK, in seconds."),
+            slow_readers: r.counter("ff_proxy_slow_readers_dropped",
+                "Streams closed because their SDK did not read."),
+            snapshot_age: r.gauges("ff_proxy_snapshot_age_seconds", &ENVIRONMENT,
+                "Since what is served was last confirmed, in seconds."),
+            snapshot_bytes: r.int_gauges("ff_proxy_snapshot_bytes", &ENVIRONMENT,
+                "Size of what is served, in bytes."),
+            reconciliations: r.counter("ff_proxy_reconciliations",
+                "Times that what is held was compared with its source."),
+            reconciled: r.counters("ff_proxy_reconciliation_changes", &["change"],
+                "What reconciliations found: created, patched or deleted."),
+            metrics_dropped: r.counters("ff_proxy_metrics_dropped", &["reason"],
+                "Metrics of SDKs that were dropped, by reason."),
+        }
+    }
+}
