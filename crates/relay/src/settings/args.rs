@@ -139,7 +139,8 @@ impl Args {
 
 /// Whether `arg` is a flag of ours, and so not the value of the flag before it.
 fn is_flag(arg: &str) -> bool {
-    arg.strip_prefix("--").is_some_and(|flag| {
+    arg.strip_prefix('-').is_some_and(|flag| {
+        let flag = flag.strip_prefix('-').unwrap_or(flag);
         let name = flag.split_once('=').map_or(flag, |(name, _)| name);
         named(name).is_some()
     })
@@ -242,6 +243,7 @@ mod tests {
             ),
             ("--port", "--port has no value; takes a port"),
             ("--proxy-key --pprof", "--proxy-key has no value"),
+            ("--proxy-key -port=1", "--proxy-key has no value"),
             ("--proxy-key= hunter2", "argument 2 is neither"),
             (
                 "--url http://h",

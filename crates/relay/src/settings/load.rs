@@ -133,6 +133,7 @@ impl Settings {
             mode,
             proxy_key,
             proxy_key_file,
+            // Has a default: empty only where its file is at fault, which ends the start.
             auth_secret: auth_secret.unwrap_or_else(|| Secret::new("")),
             auth_secret_file,
             auth_secret_previous,

@@ -35,7 +35,8 @@ pub enum Command {
     Demo(Box<Settings>),
     /// Ask the relay at this URL how it is, and exit 0 or 1.
     Healthcheck {
-        /// Where to ask. With `https` the certificate is that of `localhost` by chance at best.
+        /// Where to ask. With `https`, on this machine, the certificate need not name the host:
+        /// it is made for clients, who know the relay by another name.
         url: Url,
     },
     /// Print this text and exit 0.

@@ -264,3 +264,25 @@ fn clients_cannot_make_series_without_bound() {
         ],
     );
 }
+
+#[test]
+fn no_request_is_lost_while_a_series_is_new_to_many_threads() {
+    let metrics = Metrics::new(ROUTES);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for n in 0..400_u16 {
+                    let environment = ["a", "b", "c", "d"][usize::from(n % 4)];
+                    metrics.http_request(0, environment, 200 + n % 5, Duration::ZERO);
+                }
+            });
+        }
+    });
+    let text = metrics.encode();
+    let total: u64 = text
+        .lines()
+        .filter(|line| line.starts_with("ff_proxy_http_requests_total{"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert_eq!(total, 8 * 400);
+}
