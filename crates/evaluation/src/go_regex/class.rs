@@ -18,8 +18,8 @@ pub(super) fn bracket(cursor: &mut Cursor<'_>, fold: bool) -> Result<ClassUnicod
             break;
         }
         first = false;
-        if cursor.rest().starts_with("[:") {
-            if let Some(end) = cursor.rest()[2..].find(":]") {
+        if cursor.rest().starts_with("[:")
+            && let Some(end) = cursor.rest()[2..].find(":]") {
                 let named = posix(&cursor.rest()[2..2 + end]);
                 class.union(&folded(
                     named.ok_or(Invalid("invalid character class range"))?,
@@ -28,7 +28,6 @@ pub(super) fn bracket(cursor: &mut Cursor<'_>, fold: bool) -> Result<ClassUnicod
                 cursor.skip(end + 4);
                 continue;
             }
-        }
         if let Some(set) = escaped_class(cursor, fold)? {
             class.union(&set);
             continue;

@@ -71,7 +71,7 @@ pub async fn serve(
                             socket,
                             head,
                             subscription,
-                            Default::default(),
+                            app.parts.pace,
                         )))
                     };
                 serve_http1(app, socket, drive).await;
@@ -166,7 +166,6 @@ where
             return;
         }
         let head = encode_head(accepted.head.headers());
-        drop(parts.service);
         if let Some(driver) = drive(io.inner, head, accepted) {
             driver.await;
         }

@@ -28,8 +28,10 @@ const REMEMBERED: usize = 20_000;
 /// A larger one is not remembered in memory.
 const MOST_REMEMBERED: usize = 64 << 10;
 
+type Memory = RecentMemory<(EnvironmentId, Box<str>), Arc<Target>>;
+
 /// Recent targets by environment and identifier.
-pub struct Targets(Mutex<RecentMemory<(EnvironmentId, Box<str>), Arc<Target>>>);
+pub struct Targets(Mutex<Memory>);
 
 impl Default for Targets {
     fn default() -> Self {
@@ -54,7 +56,7 @@ impl Targets {
 
     fn lock(
         &self,
-    ) -> std::sync::MutexGuard<'_, RecentMemory<(EnvironmentId, Box<str>), Arc<Target>>> {
+    ) -> std::sync::MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,0 +1,5 @@
+//! Sources turn their world into [`crate::state::Change`]s. They know nothing of SDKs, stores or
+//! each other; a process runs one.
+
+pub mod backoff;
+pub mod upstream;

@@ -1,0 +1,407 @@
+//! The requests that the relay makes of Harness SaaS (upstream.md "Requests").
+//!
+//! Keeps the token and renews it when it is refused; knows nothing of what the answers mean.
+
+use std::{sync::Arc, time::{Duration, Instant}};
+
+use arc_swap::ArcSwapOption;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::{Bytes, BytesMut};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use serde::Deserialize;
+use tokio::{sync::Mutex, time::timeout};
+
+const SDK_INFO: &str = concat!("ff-relay ", env!("CARGO_PKG_VERSION"));
+/// A config page holds ten environments; none comes near this.
+const MOST_BODY: usize = 512 << 20;
+const PAGE_SIZE: &str = "10";
+
+/// Where SaaS is, and how long to wait for it.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// `CLIENT_SERVICE`, without a slash at its end.
+    pub client_service: String,
+    /// `METRIC_SERVICE`, likewise.
+    pub metric_service: String,
+    /// `PROXY_KEY`
+    pub proxy_key: String,
+    /// For a connection.
+    pub connect: Duration,
+    /// For a whole answer, but the stream's.
+    pub answer: Duration,
+    /// Silence after which the stream is dead.
+    pub silence: Duration,
+}
+
+/// What is counted of each request.
+pub trait Observer: Send + Sync {
+    /// A request was answered (`code` 0: it was not).
+    fn request(&self, url: &'static str, environment: &str, code: u16, took: Duration);
+    /// A message came on the stream.
+    fn message(&self, is_error: bool);
+    /// The stream was asked for.
+    fn subscription(&self);
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// `/proxy/auth` does not know the key.
+    #[error("SaaS refuses the proxy key ({0}); check PROXY_KEY")]
+    KeyRefused(StatusCode),
+    /// The token was refused, also after it was renewed.
+    #[error("SaaS refuses the token ({0})")]
+    TokenRefused(StatusCode),
+    /// Another status than 200.
+    #[error("SaaS answered {status}")]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// How long SaaS asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// No answer in time.
+    #[error("SaaS did not answer in time")]
+    TimedOut,
+    /// No connection, or one that broke.
+    #[error("SaaS cannot be reached: {0}")]
+    Transport(String),
+    /// An answer that is not what the contract says.
+    #[error("SaaS' answer is malformed: {0}")]
+    Malformed(String),
+}
+
+impl UpstreamError {
+    /// How long SaaS asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl From<reqwest::Error> for UpstreamError {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL of a config request holds the key.
+        let error = error.without_url();
+        if error.is_timeout() {
+            return Self::TimedOut;
+        }
+        let mut text = error.to_string();
+        let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self::Transport(text)
+    }
+}
+
+/// A token with what it says.
+struct Token {
+    bearer: String,
+    account: String,
+    cluster: String,
+}
+
+/// The requests.
+pub struct Client {
+    http: reqwest::Client,
+    config: ClientConfig,
+    token: ArcSwapOption<Token>,
+    renewal: Mutex<()>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Client {
+    /// Builds the HTTP client.
+    ///
+    /// # Errors
+    /// The system's certificates cannot be read.
+    pub fn new(config: ClientConfig, observer: Arc<dyn Observer>) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(config.connect)
+            .tcp_keepalive(Duration::from_secs(15))
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("ff-relay/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http, config, token: ArcSwapOption::empty(), renewal: Mutex::new(()), observer })
+    }
+
+    /// The silence after which a stream is dead.
+    pub fn silence(&self) -> Duration {
+        self.config.silence
+    }
+
+    /// What is counted.
+    pub fn observer(&self) -> &dyn Observer {
+        &*self.observer
+    }
+
+    /// Gets a new token, whatever the old one.
+    pub async fn authenticate(&self) -> Result<(), UpstreamError> {
+        let _one = self.renewal.lock().await;
+        self.request_token().await.map(|_| ())
+    }
+
+    /// One page of the whole config.
+    pub async fn config_page(&self, page: u64) -> Result<Bytes, UpstreamError> {
+        self.config(&[("pageNumber", &page.to_string())], "").await
+    }
+
+    /// The config of one environment.
+    pub async fn config_of(&self, environment: &str) -> Result<Bytes, UpstreamError> {
+        self.config(&[("pageNumber", "0"), ("environment", environment)], environment).await
+    }
+
+    async fn config(&self, query: &[(&str, &str)], environment: &str) -> Result<Bytes, UpstreamError> {
+        let url = format!("{}/proxy/config", self.config.client_service);
+        self.authorised("/proxy/config", environment, |client, token| {
+            client
+                .get(&url)
+                .query(&[("key", self.config.proxy_key.as_str()), ("cluster", token.cluster.as_str()), ("pageSize", PAGE_SIZE)])
+                .query(query)
+        })
+        .await
+    }
+
+    /// All flags of an environment.
+    pub async fn flags(&self, environment: &str) -> Result<Bytes, UpstreamError> {
+        let url = self.environment_url(environment, "feature-configs");
+        self.authorised("/client/env/:env/feature-configs", environment, |client, token| {
+            client.get(&url).query(&[("cluster", token.cluster.as_str())])
+        })
+        .await
+    }
+
+    /// All groups of an environment, with both forms of rules.
+    pub async fn groups(&self, environment: &str) -> Result<Bytes, UpstreamError> {
+        let url = self.environment_url(environment, "target-segments");
+        self.authorised("/client/env/:env/target-segments", environment, |client, token| {
+            client.get(&url).query(&[("cluster", token.cluster.as_str()), ("rules", "v2")])
+        })
+        .await
+    }
+
+    fn environment_url(&self, environment: &str, resource: &str) -> String {
+        let environment = percent_encoding::utf8_percent_encode(
+            environment,
+            percent_encoding::NON_ALPHANUMERIC,
+        )
+        .to_string()
+        .replace("%2D", "-");
+        format!("{}/client/env/{environment}/{resource}", self.config.client_service)
+    }
+
+    /// Posts the metrics of an environment.
+    pub async fn post_metrics(&self, environment: &str, body: Bytes) -> Result<(), UpstreamError> {
+        let url = format!("{}/metrics/{environment}", self.config.metric_service);
+        self.authorised("/metrics/:env", environment, |client, token| {
+            client
+                .post(&url)
+                .query(&[("cluster", token.cluster.as_str())])
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(body.clone())
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Tells SaaS of a target that authenticated here.
+    pub async fn forward_target(&self, body: String) -> Result<(), UpstreamError> {
+        let url = format!("{}/client/auth", self.config.client_service);
+        let request = self.http.post(url).header(header::CONTENT_TYPE, "application/json").body(body);
+        let started = Instant::now();
+        let answer = timeout(self.config.answer, request.send()).await;
+        let answer = self.observed("/client/auth", "", started, answer)?;
+        if answer.status().is_success() { Ok(()) } else { Err(refusal(&answer)) }
+    }
+
+    /// Opens the account stream.
+    pub async fn open_stream(&self) -> Result<Response, UpstreamError> {
+        self.observer.subscription();
+        let url = format!("{}/stream", self.config.client_service);
+        let build = |client: &reqwest::Client, token: &Token| {
+            client
+                .get(&url)
+                .query(&[("cluster", token.cluster.as_str())])
+                .header("API-Key", &self.config.proxy_key)
+                .header(header::ACCEPT, "text/event-stream")
+                .header(header::CACHE_CONTROL, "no-cache")
+        };
+        let answer = self.send("/stream", "", build, self.config.silence).await?;
+        if answer.status() == StatusCode::OK { Ok(answer) } else { Err(refusal(&answer)) }
+    }
+
+    /// A request with the token; the whole answer, within the time-out.
+    async fn authorised(
+        &self,
+        url: &'static str,
+        environment: &str,
+        build: impl Fn(&reqwest::Client, &Token) -> RequestBuilder,
+    ) -> Result<Bytes, UpstreamError> {
+        let whole = async {
+            let answer = self.send(url, environment, build, self.config.answer).await?;
+            if !answer.status().is_success() {
+                return Err(refusal(&answer));
+            }
+            read(answer).await
+        };
+        timeout(self.config.answer, whole).await.unwrap_or(Err(UpstreamError::TimedOut))
+    }
+
+    /// Sends with the token; a refused one is renewed once.
+    async fn send(
+        &self,
+        url: &'static str,
+        environment: &str,
+        build: impl Fn(&reqwest::Client, &Token) -> RequestBuilder,
+        limit: Duration,
+    ) -> Result<Response, UpstreamError> {
+        let mut token = match self.token.load_full() {
+            Some(token) => token,
+            None => self.renew(None).await?,
+        };
+        let mut renewed = false;
+        loop {
+            let mut request = build(&self.http, &token)
+                .header(header::AUTHORIZATION, format!("Bearer {}", token.bearer))
+                .header("Harness-Accountid", &token.account)
+                .header("Harness-Sdk-Info", SDK_INFO);
+            if !environment.is_empty() {
+                request = request.header("Harness-Environmentid", environment);
+            }
+            let started = Instant::now();
+            let answer = timeout(limit, request.send()).await;
+            let answer = self.observed(url, environment, started, answer)?;
+            match answer.status() {
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) if renewed => {
+                    return Err(UpstreamError::TokenRefused(status));
+                }
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    token = self.renew(Some(&token)).await?;
+                    renewed = true;
+                }
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    /// A token that is not `refused`: of many that ask at once one renews it for all.
+    async fn renew(&self, refused: Option<&Arc<Token>>) -> Result<Arc<Token>, UpstreamError> {
+        let _one = self.renewal.lock().await;
+        if let Some(current) = self.token.load_full() {
+            if refused.is_none_or(|refused| !Arc::ptr_eq(refused, &current)) {
+                return Ok(current);
+            }
+        }
+        self.request_token().await
+    }
+
+    async fn request_token(&self) -> Result<Arc<Token>, UpstreamError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(rename = "authToken")]
+            token: String,
+        }
+        let url = format!("{}/proxy/auth", self.config.client_service);
+        let body = serde_json::json!({ "proxyKey": self.config.proxy_key }).to_string();
+        let request = self
+            .http
+            .request(Method::POST, url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body);
+        let whole = async {
+            let started = Instant::now();
+            let answer = timeout(self.config.answer, request.send()).await;
+            let answer = self.observed("/proxy/auth", "", started, answer)?;
+            match answer.status() {
+                status if status.is_success() => read(answer).await,
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => {
+                    Err(UpstreamError::KeyRefused(status))
+                }
+                _ => Err(refusal(&answer)),
+            }
+        };
+        let body = timeout(self.config.answer, whole).await.unwrap_or(Err(UpstreamError::TimedOut))?;
+        let answer: Answer = serde_json::from_slice(&body)
+            .map_err(|_| UpstreamError::Malformed("no authToken".into()))?;
+        let token = Arc::new(read_token(answer.token)?);
+        self.token.store(Some(token.clone()));
+        Ok(token)
+    }
+
+    fn observed(
+        &self,
+        url: &'static str,
+        environment: &str,
+        started: Instant,
+        answer: Result<Result<Response, reqwest::Error>, tokio::time::error::Elapsed>,
+    ) -> Result<Response, UpstreamError> {
+        let answer = match answer {
+            Ok(answer) => answer.map_err(UpstreamError::from),
+            Err(_) => Err(UpstreamError::TimedOut),
+        };
+        let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        self.observer.request(url, environment, code, started.elapsed());
+        answer
+    }
+}
+
+/// A token is not verified here (the relay has no key for it), only read.
+fn read_token(bearer: String) -> Result<Token, UpstreamError> {
+    #[derive(Deserialize)]
+    struct Payload {
+        account: Option<String>,
+        cluster_identifier: Option<String>,
+    }
+    let malformed = || UpstreamError::Malformed("the token is not a JWT".into());
+    if !bearer.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(malformed());
+    }
+    let payload = bearer.split('.').nth(1).ok_or_else(malformed)?;
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).map_err(|_| malformed())?;
+    let payload: Payload = serde_json::from_slice(&payload).map_err(|_| malformed())?;
+    let plain = |text: &String| text.bytes().all(|b| b.is_ascii_graphic());
+    Ok(Token {
+        account: payload.account.filter(plain).unwrap_or_default(),
+        cluster: payload.cluster_identifier.filter(|id| !id.is_empty()).unwrap_or_else(|| "1".into()),
+        bearer,
+    })
+}
+
+async fn read(mut answer: Response) -> Result<Bytes, UpstreamError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > MOST_BODY {
+            return Err(UpstreamError::Malformed("it is too large".into()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+fn refusal(answer: &Response) -> UpstreamError {
+    let value = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = value.and_then(|text| {
+        let date = || httpdate::parse_http_date(text).ok()?.duration_since(std::time::SystemTime::now()).ok();
+        text.trim().parse().ok().map(Duration::from_secs).or_else(date)
+    });
+    UpstreamError::Status { status: answer.status(), retry_after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_and_garbage_is_no_panic() {
+        let jwt = |payload: &str| format!("h.{}.s", URL_SAFE_NO_PAD.encode(payload));
+        let token = read_token(jwt(r#"{"account":"a","cluster_identifier":""}"#)).unwrap();
+        assert_eq!((token.account.as_str(), token.cluster.as_str()), ("a", "1"));
+        for bad in ["", "a", "a.b", "a.%.c", &jwt("[]"), "a.é.c"] {
+            assert!(read_token(bad.into()).is_err(), "{bad}");
+        }
+    }
+}
