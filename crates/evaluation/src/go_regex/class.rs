@@ -19,15 +19,16 @@ pub(super) fn bracket(cursor: &mut Cursor<'_>, fold: bool) -> Result<ClassUnicod
         }
         first = false;
         if cursor.rest().starts_with("[:")
-            && let Some(end) = cursor.rest()[2..].find(":]") {
-                let named = posix(&cursor.rest()[2..2 + end]);
-                class.union(&folded(
-                    named.ok_or(Invalid("invalid character class range"))?,
-                    fold,
-                ));
-                cursor.skip(end + 4);
-                continue;
-            }
+            && let Some(end) = cursor.rest()[2..].find(":]")
+        {
+            let named = posix(&cursor.rest()[2..2 + end]);
+            class.union(&folded(
+                named.ok_or(Invalid("invalid character class range"))?,
+                fold,
+            ));
+            cursor.skip(end + 4);
+            continue;
+        }
         if let Some(set) = escaped_class(cursor, fold)? {
             class.union(&set);
             continue;

@@ -328,9 +328,10 @@ fn concat(nodes: Vec<Node>) -> Result<Node, Invalid> {
 
 fn join(mut nodes: Vec<Node>, build: fn(Vec<Hir>) -> Hir) -> Result<Node, Invalid> {
     if nodes.len() == 1
-        && let Some(node) = nodes.pop() {
-            return Ok(node);
-        }
+        && let Some(node) = nodes.pop()
+    {
+        return Ok(node);
+    }
     let height = nodes
         .iter()
         .map(|node| node.height)
@@ -377,8 +378,9 @@ fn counts(text: &str) -> Option<(Count<u32>, Count<Option<u32>>, usize)> {
         Some((min, max)) => (number(min)?, number(max)?.map(Some)),
     };
     if let (Ok(low), Ok(Some(high))) = (min, max)
-        && low > high {
-            return Some((Err(Invalid("invalid repeat count")), max, end + 1));
-        }
+        && low > high
+    {
+        return Some((Err(Invalid("invalid repeat count")), max, end + 1));
+    }
     Some((min, max, end + 1))
 }

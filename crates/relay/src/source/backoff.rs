@@ -16,13 +16,20 @@ pub struct Backoff {
 impl Backoff {
     /// From `first`, doubling to `most`.
     pub fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, failures: 0 }
+        Self {
+            first,
+            most,
+            failures: 0,
+        }
     }
 
     /// The wait after one more failure, between half of the step and all of it; `random` is in
     /// 0..1. What the server asked for comes first.
     pub fn next(&mut self, retry_after: Option<Duration>, random: f64) -> Duration {
-        let step = self.first.saturating_mul(1 << self.failures.min(20)).min(self.most);
+        let step = self
+            .first
+            .saturating_mul(1 << self.failures.min(20))
+            .min(self.most);
         self.failures = self.failures.saturating_add(1);
         let wait = step.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
         retry_after.map_or(wait, |asked| asked.min(MOST_RETRY_AFTER).max(wait))
@@ -47,8 +54,13 @@ mod tests {
     fn waits_double_to_a_limit_and_honour_the_server() {
         let second = Duration::from_secs(1);
         let mut backoff = Backoff::new(second / 2, second * 15);
-        let waits: Vec<_> = (0..8).map(|_| backoff.next(None, 1.0).as_millis()).collect();
-        assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000]);
+        let waits: Vec<_> = (0..8)
+            .map(|_| backoff.next(None, 1.0).as_millis())
+            .collect();
+        assert_eq!(
+            waits,
+            [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000]
+        );
         assert_eq!(backoff.next(Some(second * 60), 0.0), second * 60);
         assert_eq!(backoff.next(Some(second * 4_000), 0.0), second * 300);
         backoff.reset();

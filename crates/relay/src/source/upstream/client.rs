@@ -2,7 +2,10 @@
 //!
 //! Keeps the token and renews it when it is refused; knows nothing of what the answers mean.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwapOption;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -126,7 +129,13 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("ff-relay/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, config, token: ArcSwapOption::empty(), renewal: Mutex::new(()), observer })
+        Ok(Self {
+            http,
+            config,
+            token: ArcSwapOption::empty(),
+            renewal: Mutex::new(()),
+            observer,
+        })
     }
 
     /// The silence after which a stream is dead.
@@ -152,15 +161,27 @@ impl Client {
 
     /// The config of one environment.
     pub async fn config_of(&self, environment: &str) -> Result<Bytes, UpstreamError> {
-        self.config(&[("pageNumber", "0"), ("environment", environment)], environment).await
+        self.config(
+            &[("pageNumber", "0"), ("environment", environment)],
+            environment,
+        )
+        .await
     }
 
-    async fn config(&self, query: &[(&str, &str)], environment: &str) -> Result<Bytes, UpstreamError> {
+    async fn config(
+        &self,
+        query: &[(&str, &str)],
+        environment: &str,
+    ) -> Result<Bytes, UpstreamError> {
         let url = format!("{}/proxy/config", self.config.client_service);
         self.authorised("/proxy/config", environment, |client, token| {
             client
                 .get(&url)
-                .query(&[("key", self.config.proxy_key.as_str()), ("cluster", token.cluster.as_str()), ("pageSize", PAGE_SIZE)])
+                .query(&[
+                    ("key", self.config.proxy_key.as_str()),
+                    ("cluster", token.cluster.as_str()),
+                    ("pageSize", PAGE_SIZE),
+                ])
                 .query(query)
         })
         .await
@@ -169,29 +190,42 @@ impl Client {
     /// All flags of an environment.
     pub async fn flags(&self, environment: &str) -> Result<Bytes, UpstreamError> {
         let url = self.environment_url(environment, "feature-configs");
-        self.authorised("/client/env/:env/feature-configs", environment, |client, token| {
-            client.get(&url).query(&[("cluster", token.cluster.as_str())])
-        })
+        self.authorised(
+            "/client/env/:env/feature-configs",
+            environment,
+            |client, token| {
+                client
+                    .get(&url)
+                    .query(&[("cluster", token.cluster.as_str())])
+            },
+        )
         .await
     }
 
     /// All groups of an environment, with both forms of rules.
     pub async fn groups(&self, environment: &str) -> Result<Bytes, UpstreamError> {
         let url = self.environment_url(environment, "target-segments");
-        self.authorised("/client/env/:env/target-segments", environment, |client, token| {
-            client.get(&url).query(&[("cluster", token.cluster.as_str()), ("rules", "v2")])
-        })
+        self.authorised(
+            "/client/env/:env/target-segments",
+            environment,
+            |client, token| {
+                client
+                    .get(&url)
+                    .query(&[("cluster", token.cluster.as_str()), ("rules", "v2")])
+            },
+        )
         .await
     }
 
     fn environment_url(&self, environment: &str, resource: &str) -> String {
-        let environment = percent_encoding::utf8_percent_encode(
-            environment,
-            percent_encoding::NON_ALPHANUMERIC,
+        let environment =
+            percent_encoding::utf8_percent_encode(environment, percent_encoding::NON_ALPHANUMERIC)
+                .to_string()
+                .replace("%2D", "-");
+        format!(
+            "{}/client/env/{environment}/{resource}",
+            self.config.client_service
         )
-        .to_string()
-        .replace("%2D", "-");
-        format!("{}/client/env/{environment}/{resource}", self.config.client_service)
     }
 
     /// Posts the metrics of an environment.
@@ -211,11 +245,19 @@ impl Client {
     /// Tells SaaS of a target that authenticated here.
     pub async fn forward_target(&self, body: String) -> Result<(), UpstreamError> {
         let url = format!("{}/client/auth", self.config.client_service);
-        let request = self.http.post(url).header(header::CONTENT_TYPE, "application/json").body(body);
+        let request = self
+            .http
+            .post(url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body);
         let started = Instant::now();
         let answer = timeout(self.config.answer, request.send()).await;
         let answer = self.observed("/client/auth", "", started, answer)?;
-        if answer.status().is_success() { Ok(()) } else { Err(refusal(&answer)) }
+        if answer.status().is_success() {
+            Ok(())
+        } else {
+            Err(refusal(&answer))
+        }
     }
 
     /// Opens the account stream.
@@ -231,7 +273,11 @@ impl Client {
                 .header(header::CACHE_CONTROL, "no-cache")
         };
         let answer = self.send("/stream", "", build, self.config.silence).await?;
-        if answer.status() == StatusCode::OK { Ok(answer) } else { Err(refusal(&answer)) }
+        if answer.status() == StatusCode::OK {
+            Ok(answer)
+        } else {
+            Err(refusal(&answer))
+        }
     }
 
     /// A request with the token; the whole answer, within the time-out.
@@ -242,13 +288,17 @@ impl Client {
         build: impl Fn(&reqwest::Client, &Token) -> RequestBuilder,
     ) -> Result<Bytes, UpstreamError> {
         let whole = async {
-            let answer = self.send(url, environment, build, self.config.answer).await?;
+            let answer = self
+                .send(url, environment, build, self.config.answer)
+                .await?;
             if !answer.status().is_success() {
                 return Err(refusal(&answer));
             }
             read(answer).await
         };
-        timeout(self.config.answer, whole).await.unwrap_or(Err(UpstreamError::TimedOut))
+        timeout(self.config.answer, whole)
+            .await
+            .unwrap_or(Err(UpstreamError::TimedOut))
     }
 
     /// Sends with the token; a refused one is renewed once.
@@ -318,13 +368,15 @@ impl Client {
             let answer = self.observed("/proxy/auth", "", started, answer)?;
             match answer.status() {
                 status if status.is_success() => read(answer).await,
-                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => {
-                    Err(UpstreamError::KeyRefused(status))
-                }
+                status @ (StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_FOUND) => Err(UpstreamError::KeyRefused(status)),
                 _ => Err(refusal(&answer)),
             }
         };
-        let body = timeout(self.config.answer, whole).await.unwrap_or(Err(UpstreamError::TimedOut))?;
+        let body = timeout(self.config.answer, whole)
+            .await
+            .unwrap_or(Err(UpstreamError::TimedOut))?;
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|_| UpstreamError::Malformed("no authToken".into()))?;
         let token = Arc::new(read_token(answer.token)?);
@@ -344,7 +396,8 @@ impl Client {
             Err(_) => Err(UpstreamError::TimedOut),
         };
         let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-        self.observer.request(url, environment, code, started.elapsed());
+        self.observer
+            .request(url, environment, code, started.elapsed());
         answer
     }
 }
@@ -361,12 +414,17 @@ fn read_token(bearer: String) -> Result<Token, UpstreamError> {
         return Err(malformed());
     }
     let payload = bearer.split('.').nth(1).ok_or_else(malformed)?;
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).map_err(|_| malformed())?;
+    let payload = URL_SAFE_NO_PAD
+        .decode(payload.trim_end_matches('='))
+        .map_err(|_| malformed())?;
     let payload: Payload = serde_json::from_slice(&payload).map_err(|_| malformed())?;
     let plain = |text: &String| text.bytes().all(|b| b.is_ascii_graphic());
     Ok(Token {
         account: payload.account.filter(plain).unwrap_or_default(),
-        cluster: payload.cluster_identifier.filter(|id| !id.is_empty()).unwrap_or_else(|| "1".into()),
+        cluster: payload
+            .cluster_identifier
+            .filter(|id| !id.is_empty())
+            .unwrap_or_else(|| "1".into()),
         bearer,
     })
 }
@@ -383,12 +441,27 @@ async fn read(mut answer: Response) -> Result<Bytes, UpstreamError> {
 }
 
 fn refusal(answer: &Response) -> UpstreamError {
-    let value = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let value = answer
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
     let retry_after = value.and_then(|text| {
-        let date = || httpdate::parse_http_date(text).ok()?.duration_since(std::time::SystemTime::now()).ok();
-        text.trim().parse().ok().map(Duration::from_secs).or_else(date)
+        let date = || {
+            httpdate::parse_http_date(text)
+                .ok()?
+                .duration_since(std::time::SystemTime::now())
+                .ok()
+        };
+        text.trim()
+            .parse()
+            .ok()
+            .map(Duration::from_secs)
+            .or_else(date)
     });
-    UpstreamError::Status { status: answer.status(), retry_after }
+    UpstreamError::Status {
+        status: answer.status(),
+        retry_after,
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,9 @@ impl Fetcher {
                 let revisions = revisions.clone();
                 async move {
                     let body = self.client.config_page(page).await?;
-                    self.prepare_page(body, revisions).await.map(|(environments, _)| environments)
+                    self.prepare_page(body, revisions)
+                        .await
+                        .map(|(environments, _)| environments)
                 }
             })
             .buffer_unordered(PAGES_AT_ONCE);
@@ -69,8 +71,11 @@ impl Fetcher {
         let revisions = Arc::new(self.revisions());
         let body = self.client.config_of(id.as_str()).await?;
         let (environments, _) = self.prepare_page(body, revisions).await?;
-        let missing = || ConfigError::Incomplete(format!("environment {id} is not in its own config"));
-        let found = environments.into_iter().find(|environment| environment.id == *id);
+        let missing =
+            || ConfigError::Incomplete(format!("environment {id} is not in its own config"));
+        let found = environments
+            .into_iter()
+            .find(|environment| environment.id == *id);
         Ok(found.ok_or_else(missing)?)
     }
 
@@ -81,7 +86,10 @@ impl Fetcher {
         domain: Domain,
         gone: Vec<String>,
     ) -> Result<Prepared, FetchError> {
-        let basis = self.relay.environment(id.as_str()).map(|held| held.revision());
+        let basis = self
+            .relay
+            .environment(id.as_str())
+            .map(|held| held.revision());
         let body = match domain {
             Domain::Flag => self.client.flags(id.as_str()).await?,
             Domain::TargetSegment => self.client.groups(id.as_str()).await?,
@@ -91,9 +99,18 @@ impl Fetcher {
             let what = format!("environment {id}: {}", domain.as_str());
             let raw: Vec<&RawValue> = serde_json::from_slice(&body)
                 .map_err(|source| ConfigError::Shape { what, source })?;
-            let raw: Vec<_> = raw.into_iter().filter(|raw| !is_named(raw, domain, &gone)).collect();
+            let raw: Vec<_> = raw
+                .into_iter()
+                .filter(|raw| !is_named(raw, domain, &gone))
+                .collect();
             let held = fetcher.relay.environment(id.as_str());
-            let mut prepared = Prepared { id: id.clone(), keys: None, flags: None, groups: None, basis };
+            let mut prepared = Prepared {
+                id: id.clone(),
+                keys: None,
+                flags: None,
+                groups: None,
+                basis,
+            };
             match domain {
                 Domain::Flag => prepared.flags = Some(prepare::flags(&id, &raw, held.as_deref())?),
                 Domain::TargetSegment => {
@@ -108,7 +125,10 @@ impl Fetcher {
 
     fn revisions(&self) -> Revisions {
         let environments = self.relay.environments();
-        environments.iter().map(|e| (e.id().clone(), e.revision())).collect()
+        environments
+            .iter()
+            .map(|e| (e.id().clone(), e.revision()))
+            .collect()
     }
 
     async fn prepare_page(
@@ -129,13 +149,19 @@ impl Fetcher {
             let page: Page<'_> =
                 serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
                     let what = format!("config page, {}", error.path());
-                    ConfigError::Shape { what, source: error.into_inner() }
+                    ConfigError::Shape {
+                        what,
+                        source: error.into_inner(),
+                    }
                 })?;
-            deserializer
-                .end()
-                .map_err(|source| ConfigError::Shape { what: "config page".into(), source })?;
+            deserializer.end().map_err(|source| ConfigError::Shape {
+                what: "config page".into(),
+                source,
+            })?;
             let incomplete = |what: &str| ConfigError::Incomplete(format!("a config page {what}"));
-            let raw = page.environments.ok_or_else(|| incomplete("without environments"))?;
+            let raw = page
+                .environments
+                .ok_or_else(|| incomplete("without environments"))?;
             let pages = page.pages.ok_or_else(|| incomplete("without pageCount"))?;
             if pages > MOST_PAGES {
                 return Err(incomplete("of too many").into());
@@ -146,8 +172,7 @@ impl Fetcher {
                     return Err(incomplete("with an environment without id").into());
                 }
                 let held = fetcher.relay.environment(&raw.id);
-                let mut prepared =
-                    prepare::environment(raw, held.as_deref(), fetcher.and_rules)?;
+                let mut prepared = prepare::environment(raw, held.as_deref(), fetcher.and_rules)?;
                 // What changed since the request was sent is newer than its answer.
                 prepared.basis = Some(revisions.get(&prepared.id).copied().unwrap_or(0));
                 environments.push(prepared);
@@ -170,7 +195,9 @@ fn is_named(raw: &RawValue, domain: Domain, names: &[String]) -> bool {
     if names.is_empty() {
         return false;
     }
-    let Ok(name) = serde_json::from_str::<Name<'_>>(raw.get()) else { return false };
+    let Ok(name) = serde_json::from_str::<Name<'_>>(raw.get()) else {
+        return false;
+    };
     let name = match domain {
         Domain::Flag => name.feature,
         Domain::TargetSegment => name.identifier,
@@ -181,5 +208,7 @@ fn is_named(raw: &RawValue, domain: Domain, names: &[String]) -> bool {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
 ) -> Result<T, FetchError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(FetchError::Interrupted))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(FetchError::Interrupted))
 }

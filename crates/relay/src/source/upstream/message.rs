@@ -62,7 +62,8 @@ struct Wire {
 /// # Errors
 /// Why it asks for nothing: not JSON, unknown, or without what it needs. Fit for the log.
 pub fn parse(text: &str) -> Result<Message, String> {
-    let wire: Wire = serde_json::from_str(text).map_err(|error| format!("not a message: {error}"))?;
+    let wire: Wire =
+        serde_json::from_str(text).map_err(|error| format!("not a message: {error}"))?;
     let event = wire.event.unwrap_or_default();
     let domain = match wire.domain.as_deref().unwrap_or_default() {
         "flag" => Some(Domain::Flag),
@@ -86,15 +87,30 @@ pub fn parse(text: &str) -> Result<Message, String> {
         let identifier = identifier.ok_or("an event without identifier")?;
         return match event.as_str() {
             "create" | "patch" => {
-                let version = wire.version.and_then(|version| version.as_i64()).unwrap_or(0);
-                Ok(Message::Changed { environment, domain, identifier, version })
+                let version = wire
+                    .version
+                    .and_then(|version| version.as_i64())
+                    .unwrap_or(0);
+                Ok(Message::Changed {
+                    environment,
+                    domain,
+                    identifier,
+                    version,
+                })
             }
-            "delete" => Ok(Message::Deleted { environment, domain, identifier }),
+            "delete" => Ok(Message::Deleted {
+                environment,
+                domain,
+                identifier,
+            }),
             other => Err(format!("unknown event {other:.40?}")),
         };
     }
     let key = || {
-        let environment = environments.first().cloned().ok_or("a key without environment")?;
+        let environment = environments
+            .first()
+            .cloned()
+            .ok_or("a key without environment")?;
         let text = wire.key.as_deref().unwrap_or_default();
         let hash = KeyHash::from_hex(text.strip_prefix("auth-key-").unwrap_or(text));
         Ok::<_, String>((environment, hash.ok_or("a key that is not 64 hex digits")?))
@@ -117,28 +133,46 @@ mod tests {
     fn every_event_of_the_table_and_what_is_dropped() {
         let hash = "0".repeat(64);
         let key = KeyHash::from_hex(&hash).unwrap();
-        let added = format!(r#"{{"event":"apiKeyAdded","domain":"proxy","environments":["e"],"apiKey":"{hash}"}}"#);
+        let added = format!(
+            r#"{{"event":"apiKeyAdded","domain":"proxy","environments":["e"],"apiKey":"{hash}"}}"#
+        );
         for (text, expected) in [
             (
                 r#"{"event":"patch","domain":"flag","identifier":"f","version":7,"environment":"e","new":1}"#,
-                Message::Changed { environment: "e".into(), domain: Domain::Flag, identifier: "f".into(), version: 7 },
+                Message::Changed {
+                    environment: "e".into(),
+                    domain: Domain::Flag,
+                    identifier: "f".into(),
+                    version: 7,
+                },
             ),
             (
                 r#"{"event":"delete","domain":"target-segment","identifier":"g","environment":"e","version":null}"#,
-                Message::Deleted { environment: "e".into(), domain: Domain::TargetSegment, identifier: "g".into() },
+                Message::Deleted {
+                    environment: "e".into(),
+                    domain: Domain::TargetSegment,
+                    identifier: "g".into(),
+                },
             ),
             (
                 r#"{"event":"environmentsAdded","domain":"proxy","environments":["a","b"]}"#,
                 Message::EnvironmentsAdded(vec!["a".into(), "b".into()]),
             ),
             (&added, Message::KeyAdded("e".into(), key)),
-            (r#"{"event":"proxyKeyDeleted","domain":"proxy"}"#, Message::ProxyKeyDeleted),
+            (
+                r#"{"event":"proxyKeyDeleted","domain":"proxy"}"#,
+                Message::ProxyKeyDeleted,
+            ),
         ] {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
         for bad in [
-            "", "[]", "{}", r#"{"event":"patch","domain":"flag","identifier":"f"}"#,
-            r#"{"event":"patch","domain":"moon"}"#, r#"{"event":"x","domain":"proxy"}"#,
+            "",
+            "[]",
+            "{}",
+            r#"{"event":"patch","domain":"flag","identifier":"f"}"#,
+            r#"{"event":"patch","domain":"moon"}"#,
+            r#"{"event":"x","domain":"proxy"}"#,
             r#"{"event":"apiKeyAdded","domain":"proxy","environments":["e"],"apiKey":"x"}"#,
         ] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -78,8 +78,14 @@ impl Default for Status {
     fn default() -> Self {
         let since = now_millis();
         Self {
-            config: Since { state: ConfigState::FailedToSync, since },
-            stream: Since { state: StreamState::Initializing, since },
+            config: Since {
+                state: ConfigState::FailedToSync,
+                since,
+            },
+            stream: Since {
+                state: StreamState::Initializing,
+                since,
+            },
             polling: false,
             error: None,
         }
@@ -132,7 +138,10 @@ impl Upstream {
     fn set_config(&self, state: ConfigState, error: Option<String>) {
         self.status.send_modify(|status| {
             if status.config.state != state {
-                status.config = Since { state, since: now_millis() };
+                status.config = Since {
+                    state,
+                    since: now_millis(),
+                };
             }
             status.error = error;
         });
@@ -141,7 +150,10 @@ impl Upstream {
     fn set_stream(&self, state: StreamState, polling: bool) {
         self.status.send_modify(|status| {
             if status.stream.state != state {
-                status.stream = Since { state, since: now_millis() };
+                status.stream = Since {
+                    state,
+                    since: now_millis(),
+                };
             }
             status.polling = polling;
         });
@@ -178,14 +190,24 @@ impl Session {
                 Ended::Stopped => return,
                 Ended::KeyRefused => "SaaS refuses the proxy key; check PROXY_KEY",
                 Ended::KeyDeleted => {
-                    if self.source.writer.apply(Change::ProxyKeyDeleted).await.is_err() {
+                    if self
+                        .source
+                        .writer
+                        .apply(Change::ProxyKeyDeleted)
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                     "the proxy key was deleted in SaaS; create a new one, or restore it"
                 }
             };
-            tracing::error!("{error}; asking again every {:?}", self.source.intervals.refused_key);
-            self.source.set_config(ConfigState::FailedToSync, Some(error.into()));
+            tracing::error!(
+                "{error}; asking again every {:?}",
+                self.source.intervals.refused_key
+            );
+            self.source
+                .set_config(ConfigState::FailedToSync, Some(error.into()));
             self.source.set_stream(StreamState::Disconnected, false);
             self.wait_for_key().await;
         }
@@ -211,7 +233,11 @@ impl Session {
             return ended;
         }
         loop {
-            let ended = if self.source.streaming { self.stream_once().await } else { self.poll_only().await };
+            let ended = if self.source.streaming {
+                self.stream_once().await
+            } else {
+                self.poll_only().await
+            };
             if let Some(ended) = ended {
                 return ended;
             }
@@ -232,7 +258,9 @@ impl Session {
                     return Ok(());
                 }
                 Err(FetchError::Interrupted) => return Err(Ended::Stopped),
-                Err(FetchError::Upstream(UpstreamError::KeyRefused(_))) => return Err(Ended::KeyRefused),
+                Err(FetchError::Upstream(UpstreamError::KeyRefused(_))) => {
+                    return Err(Ended::KeyRefused);
+                }
                 Err(error) => {
                     failures += 1;
                     // A day of outage is not a gigabyte of log.
@@ -255,7 +283,9 @@ impl Session {
         match self.source.sync().await {
             Ok(stale) => self.refetch(stale),
             Err(FetchError::Interrupted) => return Some(Ended::Stopped),
-            Err(FetchError::Upstream(UpstreamError::KeyRefused(_))) => return Some(Ended::KeyRefused),
+            Err(FetchError::Upstream(UpstreamError::KeyRefused(_))) => {
+                return Some(Ended::KeyRefused);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a poll failed; what is held stays");
                 self.source.set_stream(StreamState::Disconnected, true);
@@ -295,7 +325,9 @@ impl Session {
         match self.source.sync().await {
             Ok(stale) => self.refetch(stale),
             Err(FetchError::Interrupted) => return Some(Ended::Stopped),
-            Err(FetchError::Upstream(UpstreamError::KeyRefused(_))) => return Some(Ended::KeyRefused),
+            Err(FetchError::Upstream(UpstreamError::KeyRefused(_))) => {
+                return Some(Ended::KeyRefused);
+            }
             Err(error) => tracing::warn!(%error, "a poll failed; what is held stays"),
         }
         None
@@ -350,7 +382,11 @@ impl Session {
             Piece::Event(text) => message::parse(&text),
             Piece::TooLarge => Err("an event above 1 MiB".to_owned()),
         };
-        self.source.fetcher.client.observer().message(message.is_err());
+        self.source
+            .fetcher
+            .client
+            .observer()
+            .message(message.is_err());
         match message {
             Ok(Message::ProxyKeyDeleted) => return Some(Ended::KeyDeleted),
             Ok(Message::EnvironmentsAdded(ids)) => {
@@ -360,7 +396,8 @@ impl Session {
             }
             Ok(Message::EnvironmentsRemoved(ids)) => {
                 for id in ids {
-                    self.queue(&id).push(Message::EnvironmentsRemoved(Vec::new()));
+                    self.queue(&id)
+                        .push(Message::EnvironmentsRemoved(Vec::new()));
                 }
             }
             Ok(message) => {
@@ -419,7 +456,9 @@ async fn resync(
         match fetcher.everything().await {
             Ok(config) => return Ok(config),
             Err(FetchError::Interrupted) => return Err(Ended::Stopped),
-            Err(FetchError::Upstream(UpstreamError::KeyRefused(_))) => return Err(Ended::KeyRefused),
+            Err(FetchError::Upstream(UpstreamError::KeyRefused(_))) => {
+                return Err(Ended::KeyRefused);
+            }
             Err(error) => {
                 tracing::debug!(%error, "the poll after reconnecting failed; trying again");
                 sleep(backoff.next(None, rand::random())).await;

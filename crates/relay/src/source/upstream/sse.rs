@@ -61,7 +61,8 @@ impl Parser {
             if !self.data.is_empty() {
                 self.data.push(b'\n');
             }
-            self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+            self.data
+                .extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
         }
     }
 }
@@ -73,7 +74,9 @@ mod tests {
 
     fn all(text: &[u8], cuts: usize) -> Vec<Piece> {
         let mut parser = Parser::default();
-        text.chunks(cuts.max(1)).flat_map(|chunk| parser.push(chunk)).collect()
+        text.chunks(cuts.max(1))
+            .flat_map(|chunk| parser.push(chunk))
+            .collect()
     }
 
     fn event(text: &str) -> Piece {
@@ -92,7 +95,10 @@ mod tests {
     #[test]
     fn a_huge_event_is_dropped_and_the_next_is_not() {
         let text = format!("data: {}\n\ndata: next\n\n", "x".repeat(3 * MOST_EVENT));
-        assert_eq!(all(text.as_bytes(), 4_096), [Piece::TooLarge, event("next")]);
+        assert_eq!(
+            all(text.as_bytes(), 4_096),
+            [Piece::TooLarge, event("next")]
+        );
     }
 
     proptest! {

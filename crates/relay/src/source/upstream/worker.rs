@@ -93,7 +93,10 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { work: Mutex::default(), wake: Notify::new() })
+        Arc::new(Self {
+            work: Mutex::default(),
+            wake: Notify::new(),
+        })
     }
 
     fn change(&self, change: impl FnOnce(&mut Work)) {
@@ -108,10 +111,17 @@ impl Queue {
     /// Adds what a message says of this environment.
     pub(super) fn push(&self, message: Message) {
         self.change(|work| match message {
-            Message::Changed { domain, identifier, version, .. } => {
+            Message::Changed {
+                domain,
+                identifier,
+                version,
+                ..
+            } => {
                 work.say(domain, identifier, Said::Changed(version));
             }
-            Message::Deleted { domain, identifier, .. } => {
+            Message::Deleted {
+                domain, identifier, ..
+            } => {
                 work.say(domain, identifier, Said::Deleted);
             }
             Message::KeyAdded(_, key) => {
@@ -122,7 +132,10 @@ impl Queue {
             }
             Message::EnvironmentsAdded(_) => work.presence = Some(Presence::Added),
             Message::EnvironmentsRemoved(_) => {
-                *work = Work { presence: Some(Presence::Removed), ..Work::default() };
+                *work = Work {
+                    presence: Some(Presence::Removed),
+                    ..Work::default()
+                };
             }
             Message::ProxyKeyDeleted => {}
         });
@@ -162,7 +175,8 @@ impl Worker {
                 Ok(lags) if lags && lagging < LAG_RETRIES => {
                     lagging += 1;
                     self.queue.change(|queue| queue.put_back(work));
-                    let mut pause = Backoff::new(self.intervals.first_retry, self.intervals.most_retry);
+                    let mut pause =
+                        Backoff::new(self.intervals.first_retry, self.intervals.most_retry);
                     tokio::time::sleep(pause.next(None, rand::random())).await;
                 }
                 Ok(_) => {
@@ -187,7 +201,8 @@ impl Worker {
     async fn work(&self, work: &Work) -> Result<bool, FetchError> {
         match work.presence {
             Some(Presence::Removed) => {
-                self.apply(Change::EnvironmentsRemoved(vec![self.id.clone()])).await?;
+                self.apply(Change::EnvironmentsRemoved(vec![self.id.clone()]))
+                    .await?;
                 return Ok(false);
             }
             Some(Presence::Added) => {
@@ -201,19 +216,30 @@ impl Worker {
         }
         for (&key, &opens) in &work.keys {
             let id = self.id.clone();
-            let change =
-                if opens { Change::KeyAdded(id, key) } else { Change::KeyRemoved(id, key) };
+            let change = if opens {
+                Change::KeyAdded(id, key)
+            } else {
+                Change::KeyRemoved(id, key)
+            };
             self.apply(change).await?;
         }
         let deleted = |domain| {
-            let gone = work.said.iter().filter(move |((d, _), said)| *d == domain && **said == Said::Deleted);
+            let gone = work
+                .said
+                .iter()
+                .filter(move |((d, _), said)| *d == domain && **said == Said::Deleted);
             gone.map(|((_, name), _)| name.clone()).collect::<Vec<_>>()
         };
         let mut lags = false;
         for domain in [Domain::TargetSegment, Domain::Flag] {
             for identifier in deleted(domain) {
                 let environment = self.id.clone();
-                self.apply(Change::Deleted { environment, domain, identifier }).await?;
+                self.apply(Change::Deleted {
+                    environment,
+                    domain,
+                    identifier,
+                })
+                .await?;
             }
             let wanted = match domain {
                 Domain::Flag => work.fetch_flags,
@@ -225,23 +251,34 @@ impl Worker {
             let before = self.versions(work, domain);
             let _permit = self.fetches.acquire().await;
             let list = self.fetcher.list(&self.id, domain, deleted(domain)).await?;
-            if !self.apply(Change::Environments(vec![list])).await?.stale.is_empty() {
+            if !self
+                .apply(Change::Environments(vec![list]))
+                .await?
+                .stale
+                .is_empty()
+            {
                 self.queue.change(|queue| queue.fetch(domain));
             }
-            lags |= self.versions(work, domain).iter().zip(&before).any(|(now, was)| {
-                let announced = match work.said.get(&(domain, now.0.clone())) {
-                    Some(Said::Changed(version)) => *version,
-                    _ => 0,
-                };
-                now.1 == was.1 && now.1.is_some_and(|version| version < announced)
-            });
+            lags |= self
+                .versions(work, domain)
+                .iter()
+                .zip(&before)
+                .any(|(now, was)| {
+                    let announced = match work.said.get(&(domain, now.0.clone())) {
+                        Some(Said::Changed(version)) => *version,
+                        _ => 0,
+                    };
+                    now.1 == was.1 && now.1.is_some_and(|version| version < announced)
+                });
         }
         Ok(lags)
     }
 
     /// The versions held of what was announced, in a stable order.
     fn versions(&self, work: &Work, domain: Domain) -> Vec<(String, Option<i64>)> {
-        let Some(held) = self.fetcher.relay.environment(self.id.as_str()) else { return Vec::new() };
+        let Some(held) = self.fetcher.relay.environment(self.id.as_str()) else {
+            return Vec::new();
+        };
         let list = match domain {
             Domain::Flag => held.flags().list(),
             Domain::TargetSegment => held.groups().list(),
@@ -257,6 +294,9 @@ impl Worker {
     }
 
     async fn apply(&self, change: Change) -> Result<crate::state::Applied, FetchError> {
-        self.writer.apply(change).await.map_err(|_| FetchError::Interrupted)
+        self.writer
+            .apply(change)
+            .await
+            .map_err(|_| FetchError::Interrupted)
     }
 }

@@ -1,0 +1,63 @@
+//! What happens with a change after its snapshot is published: store first, then streams.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    hub::Hub,
+    observe::metrics::Metrics,
+    server::App,
+    state::{Action, Relay, Update},
+    store::EmbeddedStore,
+};
+
+pub(super) struct Publisher {
+    pub(super) relay: Arc<Relay>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) app: Arc<App>,
+    pub(super) store: Option<Arc<EmbeddedStore>>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Publisher {
+    /// Ends when the state's writer does.
+    pub(super) async fn run(self, mut updates: mpsc::Receiver<Update>) {
+        let mut phase = self.relay.watch_phase();
+        loop {
+            tokio::select! {
+                update = updates.recv() => match update {
+                    Some(update) => self.publish(&update),
+                    None => return,
+                },
+                Ok(()) = phase.changed() => {
+                    // Streams that were taken on their signature alone may prove unknown now.
+                    self.hub.end_revoked(&self.relay);
+                }
+            }
+        }
+    }
+
+    fn publish(&self, update: &Update) {
+        if let Some(store) = self.store.as_ref().filter(|_| !update.restored) {
+            // Written behind: nobody waits for the disk.
+            store.write(update);
+        }
+        if !update.keys_added.is_empty() {
+            self.app.forget_refused();
+        }
+        self.hub.announce(&self.relay, update);
+        let count = |action| update.events.iter().filter(|e| e.action == action).count();
+        self.metrics.reconciled(count(Action::Create), count(Action::Patch), count(Action::Delete));
+        if let Some(received) = update.received.filter(|_| !update.events.is_empty()) {
+            self.metrics.event_delay(received.elapsed());
+        }
+        let size: usize = self
+            .relay
+            .environments()
+            .iter()
+            .map(|e| e.flags().list().body().bytes().len() + e.groups().list().body().bytes().len())
+            .sum();
+        self.metrics.snapshot_size(size);
+    }
+}

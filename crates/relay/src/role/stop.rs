@@ -1,0 +1,50 @@
+//! The signals that ask a process to stop: the first to drain, the second to stop at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Two requests to stop.
+#[derive(Clone, Default)]
+pub struct Signals {
+    first: CancellationToken,
+    second: CancellationToken,
+}
+
+impl Signals {
+    /// Those of the process: SIGTERM and SIGINT.
+    ///
+    /// # Errors
+    /// The handlers cannot be installed.
+    pub fn of_process() -> std::io::Result<(Self, impl Future<Output = ()>)> {
+        let signals = Self::default();
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let told = signals.clone();
+        let listen = async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                told.tell();
+            }
+        };
+        Ok((signals, listen))
+    }
+
+    /// Asks to stop, and when asked again, to stop at once.
+    pub fn tell(&self) {
+        if self.first.is_cancelled() {
+            self.second.cancel();
+        }
+        self.first.cancel();
+    }
+
+    pub(super) async fn first(&self) {
+        self.first.cancelled().await;
+    }
+
+    pub(super) async fn second(&self) {
+        self.second.cancelled().await;
+    }
+}

@@ -1,0 +1,259 @@
+//! What SaaS holds, the events of its changes, and the streams they go to.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, watch};
+
+use crate::{Options, data, fault::Faults};
+
+/// Requests that are remembered.
+const MOST_SEEN: usize = 2_000;
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its path with query.
+    pub uri: String,
+    /// Its headers, names in lower case.
+    pub headers: HashMap<String, String>,
+    /// Its body, as JSON; null where it has none.
+    pub body: Value,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Environment {
+    pub(crate) flags: Vec<Value>,
+    pub(crate) groups: Vec<Value>,
+    pub(crate) keys: Vec<String>,
+}
+
+pub(crate) struct Model {
+    pub(crate) environments: BTreeMap<String, Environment>,
+    pub(crate) proxy_key: String,
+    pub(crate) key_valid: bool,
+    pub(crate) token_generation: u64,
+    pub(crate) totals: HashMap<(String, String, String), i64>,
+    pub(crate) seen: VecDeque<Seen>,
+    options: Options,
+    made: usize,
+    keys_made: usize,
+}
+
+/// The model with what surrounds it.
+pub(crate) struct Shared {
+    model: Mutex<Model>,
+    pub(crate) faults: Faults,
+    pub(crate) heartbeat: Duration,
+    events: broadcast::Sender<String>,
+    cuts: watch::Sender<u64>,
+    mute: watch::Sender<bool>,
+    open: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn new(model: Model, heartbeat: Duration) -> Self {
+        Self {
+            model: Mutex::new(model),
+            faults: Faults::default(),
+            heartbeat,
+            events: broadcast::Sender::new(4_096),
+            cuts: watch::Sender::new(0),
+            mute: watch::Sender::new(false),
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&mut Model) -> T) -> T {
+        read(&mut self.model.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the model and, with `announce`, sends the event that the change gives.
+    pub(crate) fn change(&self, announce: bool, change: impl FnOnce(&mut Model) -> Option<Value>) {
+        if let (Some(event), true) = (self.read(change), announce) {
+            self.send(format!("event: *\ndata: {event}\n\n"));
+        }
+    }
+
+    pub(crate) fn send(&self, text: String) {
+        let _ = self.events.send(text);
+    }
+
+    pub(crate) fn subscribe(
+        &self,
+    ) -> (
+        broadcast::Receiver<String>,
+        watch::Receiver<u64>,
+        watch::Receiver<bool>,
+    ) {
+        (
+            self.events.subscribe(),
+            self.cuts.subscribe(),
+            self.mute.subscribe(),
+        )
+    }
+
+    pub(crate) fn cut_streams(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    pub(crate) fn mute(&self, mute: bool) {
+        self.mute.send_replace(mute);
+    }
+
+    pub(crate) fn open_streams(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn count_stream(&self, opened: bool) {
+        if opened {
+            self.open.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Model {
+    pub(crate) fn new(options: &Options) -> Self {
+        let mut model = Self {
+            environments: BTreeMap::new(),
+            proxy_key: options.proxy_key.clone(),
+            key_valid: true,
+            token_generation: 0,
+            totals: HashMap::new(),
+            seen: VecDeque::new(),
+            options: options.clone(),
+            made: 0,
+            keys_made: 0,
+        };
+        for _ in 0..options.environments {
+            model.add_environment();
+        }
+        model
+    }
+
+    pub(crate) fn remember(&mut self, seen: Seen) {
+        if self.seen.len() >= MOST_SEEN {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(seen);
+    }
+
+    pub(crate) fn add_environment(&mut self) -> (String, Option<Value>) {
+        let id = data::uuid(self.options.seed, "environment", self.made);
+        self.made += 1;
+        let environment = Environment {
+            flags: (0..self.options.flags)
+                .map(|n| data::flag(&id, n))
+                .collect(),
+            groups: (0..self.options.groups)
+                .map(|n| data::group(&id, n))
+                .collect(),
+            keys: Vec::new(),
+        };
+        self.environments.insert(id.clone(), environment);
+        self.add_key(&id);
+        let event = json!({"event": "environmentsAdded", "domain": "proxy", "environments": [id]});
+        (id, Some(event))
+    }
+
+    pub(crate) fn remove_environment(&mut self, id: &str) -> Option<Value> {
+        self.environments.remove(id)?;
+        Some(json!({"event": "environmentsRemoved", "domain": "proxy", "environments": [id]}))
+    }
+
+    pub(crate) fn add_key(&mut self, environment: &str) -> (String, Option<Value>) {
+        let key = data::uuid(self.options.seed, "sdk-key", self.keys_made);
+        self.keys_made += 1;
+        let Some(held) = self.environments.get_mut(environment) else {
+            return (key, None);
+        };
+        held.keys.push(key.clone());
+        let event = json!({
+            "event": "apiKeyAdded", "domain": "proxy", "environments": [environment],
+            "apiKey": data::hash(&key),
+        });
+        (key, Some(event))
+    }
+
+    pub(crate) fn remove_key(&mut self, environment: &str, key: &str) -> Option<Value> {
+        self.environments
+            .get_mut(environment)?
+            .keys
+            .retain(|held| held != key);
+        Some(json!({
+            "event": "apiKeyRemoved", "domain": "proxy", "environments": [environment],
+            "apiKey": data::hash(key),
+        }))
+    }
+
+    pub(crate) fn set_key_valid(&mut self, valid: bool) -> Option<Value> {
+        self.key_valid = valid;
+        self.token_generation += 1;
+        (!valid).then(|| json!({"event": "proxyKeyDeleted", "domain": "proxy"}))
+    }
+
+    fn list(&mut self, environment: &str, domain: &str) -> Option<(&mut Vec<Value>, &'static str)> {
+        let environment = self.environments.get_mut(environment)?;
+        Some(match domain {
+            "flag" => (&mut environment.flags, "feature"),
+            _ => (&mut environment.groups, "identifier"),
+        })
+    }
+
+    pub(crate) fn patch(
+        &mut self,
+        environment: &str,
+        domain: &str,
+        id: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Option<Value> {
+        let (list, name) = self.list(environment, domain)?;
+        let item = list.iter_mut().find(|item| item[name] == id)?;
+        change(item);
+        let version = item["version"].as_i64().unwrap_or(0) + 1;
+        item["version"] = version.into();
+        Some(event("patch", domain, id, version, environment))
+    }
+
+    pub(crate) fn create(&mut self, environment: &str, domain: &str, item: Value) -> Option<Value> {
+        let (list, name) = self.list(environment, domain)?;
+        let id = item[name].as_str()?.to_owned();
+        let version = item["version"].as_i64().unwrap_or(0);
+        list.push(item);
+        Some(event("create", domain, &id, version, environment))
+    }
+
+    pub(crate) fn delete(&mut self, environment: &str, domain: &str, id: &str) -> Option<Value> {
+        let (list, name) = self.list(environment, domain)?;
+        list.retain(|item| item[name] != id);
+        Some(event("delete", domain, id, 0, environment))
+    }
+
+    /// An environment as a config page holds it.
+    pub(crate) fn config_entry(&self, id: &str) -> Option<Value> {
+        let environment = self.environments.get(id)?;
+        let keys: Vec<String> = environment.keys.iter().map(|key| data::hash(key)).collect();
+        Some(json!({
+            "id": id,
+            "apiKeys": keys,
+            "featureConfigs": environment.flags,
+            "segments": environment.groups,
+        }))
+    }
+}
+
+fn event(event: &str, domain: &str, id: &str, version: i64, environment: &str) -> Value {
+    json!({
+        "event": event, "domain": domain, "identifier": id, "version": version,
+        "environment": environment,
+    })
+}
