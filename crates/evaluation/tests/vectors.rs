@@ -1,5 +1,7 @@
 //! Every evaluation of `vectors/` has its right answer.
 
+#![allow(clippy::unwrap_used)] // helpers of a test
+
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use ff_evaluation::{Environment, Flag, Group, Target};

@@ -3,9 +3,13 @@
 //! There is one in-memory model ([`state`]); sources hand it changes; everything served is
 //! derived from it. ARCHITECTURE.md draws the picture.
 
+pub mod analytics;
+pub mod healthcheck;
 pub mod hub;
 pub mod observe;
+pub mod role;
 pub mod server;
 pub mod settings;
 pub mod source;
 pub mod state;
+pub mod store;

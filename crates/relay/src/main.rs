@@ -1,2 +1,91 @@
-//! Binary.
-fn main() {}
+//! The program: settings, logs, signals, then the role. Composition is in `role`.
+
+use std::process::ExitCode;
+
+use ff_relay::{
+    healthcheck,
+    observe::logs,
+    role::{self, Listeners, RunError, Signals, Tuning, demo},
+    settings::{Command, EXIT_CODE, Settings},
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let command = match Settings::from_process() {
+        Ok(command) => command,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(EXIT_CODE);
+        }
+    };
+    // One TLS provider in the process; a second installation is the only way to fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(command));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    code
+}
+
+async fn run(command: Command) -> ExitCode {
+    let (settings, is_demo) = match command {
+        Command::Print(text) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Command::Healthcheck { url } => {
+            return match healthcheck::ask(&url).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => {
+                    eprintln!("{reason}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        Command::Run(settings) => (settings, false),
+        Command::Demo(settings) => (settings, true),
+    };
+    let _logs = match logs::start(settings.log_format, settings.log_level) {
+        Ok((guard, _level)) => guard,
+        Err(error) => {
+            eprintln!("cannot log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for (name, reason) in settings.not_yet_effective() {
+        tracing::warn!(setting = name, "{reason}");
+    }
+    let ended = async {
+        let (signals, listen) =
+            Signals::of_process().map_err(|error| RunError::Start(error.to_string()))?;
+        let work = async {
+            if is_demo {
+                return demo::demo(*settings, signals).await;
+            }
+            let listeners = Listeners::bind(&settings).await?;
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), ports = ?settings.ports, "listening");
+            role::run(*settings, Tuning::default(), listeners, signals).await
+        };
+        tokio::select! {
+            ended = work => ended,
+            () = listen => Ok(()),
+        }
+    };
+    match ended.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the relay cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}

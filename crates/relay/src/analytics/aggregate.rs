@@ -85,7 +85,8 @@ impl Aggregate {
             return;
         }
         self.bytes = self.bytes + size - known.unwrap_or(0);
-        self.targets.insert(target.identifier.as_str().into(), target);
+        self.targets
+            .insert(target.identifier.as_str().into(), target);
     }
 
     /// The size of the body that it makes, about.
@@ -108,11 +109,17 @@ impl Aggregate {
         let mut body = serde_json::Map::new();
         let list = |items: Vec<serde_json::Value>| serde_json::Value::Array(items);
         if !self.entries.is_empty() {
-            let entries = self.entries.values().filter_map(|entry| serde_json::to_value(entry).ok());
+            let entries = self
+                .entries
+                .values()
+                .filter_map(|entry| serde_json::to_value(entry).ok());
             body.insert("metricsData".into(), list(entries.collect()));
         }
         if !self.targets.is_empty() {
-            let targets = self.targets.values().filter_map(|t| serde_json::to_value(t).ok());
+            let targets = self
+                .targets
+                .values()
+                .filter_map(|t| serde_json::to_value(t).ok());
             body.insert("targetData".into(), list(targets.collect()));
         }
         serde_json::Value::Object(body).to_string().into_bytes()
@@ -169,7 +176,10 @@ mod tests {
     fn totals(aggregate: &Aggregate) -> HashMap<(String, String), i64> {
         let mut totals = HashMap::new();
         for entry in aggregate.entries() {
-            let key = (entry.flag().to_owned(), entry.attribute("variationIdentifier").unwrap().to_owned());
+            let key = (
+                entry.flag().to_owned(),
+                entry.attribute("variationIdentifier").unwrap().to_owned(),
+            );
             *totals.entry(key).or_default() += entry.count;
         }
         totals
@@ -200,7 +210,10 @@ mod tests {
         let mut aggregate = Aggregate::default();
         let mut dropped = 0;
         for n in 0..MOST_ENTRIES + 5 {
-            dropped += aggregate.add(posted(&n.to_string(), "v", 1)).values().sum::<u64>();
+            dropped += aggregate
+                .add(posted(&n.to_string(), "v", 1))
+                .values()
+                .sum::<u64>();
         }
         assert_eq!(dropped, 5);
         assert!(aggregate.add(posted("0", "v", 1)).is_empty());

@@ -13,7 +13,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{aggregate::{Aggregate, Dropped}, post};
+use super::{
+    aggregate::{Aggregate, Dropped},
+    post,
+};
 use crate::{observe::metrics::Metrics, source::backoff::Backoff, state::EnvironmentId};
 
 /// An environment with this much is posted before its time.
@@ -37,7 +40,8 @@ pub enum PostError {
 /// Sends the metrics of an environment to SaaS.
 pub trait Post: Send + Sync {
     /// Sends a body.
-    fn post(&self, environment: EnvironmentId, body: Bytes) -> BoxFuture<'_, Result<(), PostError>>;
+    fn post(&self, environment: EnvironmentId, body: Bytes)
+    -> BoxFuture<'_, Result<(), PostError>>;
 }
 
 #[derive(Default)]
@@ -60,8 +64,18 @@ pub struct Analytics {
 
 impl Analytics {
     /// Forwards every `interval`.
-    pub fn new(interval: Option<Duration>, post: Arc<dyn Post>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), early: Notify::new(), interval, post, metrics })
+    pub fn new(
+        interval: Option<Duration>,
+        post: Arc<dyn Post>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            waiting: Mutex::default(),
+            early: Notify::new(),
+            interval,
+            post,
+            metrics,
+        })
     }
 
     /// Takes a posted body.
@@ -76,7 +90,10 @@ impl Analytics {
         let mut waiting = self.lock();
         if !waiting.contains_key(environment) && waiting.len() >= MOST_ENVIRONMENTS {
             drop(waiting);
-            self.count_dropped(&Dropped::from([("environments", posted.metrics.len() as u64)]));
+            self.count_dropped(&Dropped::from([(
+                "environments",
+                posted.metrics.len() as u64,
+            )]));
             return Ok(());
         }
         let aggregate = &mut waiting.entry(environment.clone()).or_default().aggregate;
@@ -92,7 +109,9 @@ impl Analytics {
 
     /// Forwards for as long as it is polled.
     pub async fn run(&self) {
-        let Some(interval) = self.interval else { return std::future::pending().await };
+        let Some(interval) = self.interval else {
+            return std::future::pending().await;
+        };
         let mut due = Instant::now() + interval;
         loop {
             tokio::select! {
@@ -120,18 +139,31 @@ impl Analytics {
                 let rested = now || w.not_before.is_none_or(|time| time <= Instant::now());
                 rested && !w.aggregate.is_empty() && w.aggregate.bytes() >= least
             };
-            waiting.iter().filter(|(_, w)| is_due(w)).map(|(id, _)| id.clone()).collect()
+            waiting
+                .iter()
+                .filter(|(_, w)| is_due(w))
+                .map(|(id, _)| id.clone())
+                .collect()
         };
-        stream::iter(due).for_each_concurrent(AT_ONCE, |id| self.forward_one(id)).await;
+        stream::iter(due)
+            .for_each_concurrent(AT_ONCE, |id| self.forward_one(id))
+            .await;
     }
 
     async fn forward_one(&self, id: EnvironmentId) {
-        let Some(aggregate) = self.lock().get_mut(&id).map(|w| std::mem::take(&mut w.aggregate))
+        let Some(aggregate) = self
+            .lock()
+            .get_mut(&id)
+            .map(|w| std::mem::take(&mut w.aggregate))
         else {
             return;
         };
         // Given back by its `Drop` if this future is cut off, as a flush is at its deadline.
-        let mut parts = InFlight { analytics: self, id: &id, parts: vec![aggregate] };
+        let mut parts = InFlight {
+            analytics: self,
+            id: &id,
+            parts: vec![aggregate],
+        };
         while let Some(part) = parts.parts.last() {
             let body = Bytes::from(part.body());
             let posted = self.post.post(id.clone(), body).await;
@@ -153,7 +185,10 @@ impl Analytics {
                     }
                 }
                 Err(PostError::Refused(reason)) => {
-                    let count = parts.parts.pop().map_or(0, |part| part.entries().count() as u64);
+                    let count = parts
+                        .parts
+                        .pop()
+                        .map_or(0, |part| part.entries().count() as u64);
                     tracing::error!(environment = %id, reason, entries = count, "SaaS refused metrics; they are dropped");
                     self.count_dropped(&Dropped::from([("refused", count)]));
                 }
@@ -169,7 +204,10 @@ impl Analytics {
     fn rest(&self, id: &EnvironmentId, retry_after: Option<Duration>) {
         if let Some(waiting) = self.lock().get_mut(id) {
             let new = || Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
-            let pause = waiting.backoff.get_or_insert_with(new).next(retry_after, rand::random());
+            let pause = waiting
+                .backoff
+                .get_or_insert_with(new)
+                .next(retry_after, rand::random());
             waiting.not_before = Some(Instant::now() + pause);
         }
     }
@@ -177,8 +215,15 @@ impl Analytics {
     fn count_usage(&self, id: &EnvironmentId, part: &Aggregate) {
         for entry in part.entries() {
             let attribute = |name| entry.attribute(name).unwrap_or_default();
-            let version = entry.attribute("SDK_VERSION").unwrap_or_else(|| attribute("JAR_VERSION"));
-            self.metrics.sdk_usage(id.as_str(), attribute("SDK_TYPE"), version, attribute("SDK_LANGUAGE"));
+            let version = entry
+                .attribute("SDK_VERSION")
+                .unwrap_or_else(|| attribute("JAR_VERSION"));
+            self.metrics.sdk_usage(
+                id.as_str(),
+                attribute("SDK_TYPE"),
+                version,
+                attribute("SDK_LANGUAGE"),
+            );
         }
     }
 
@@ -204,7 +249,11 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         for part in self.parts.drain(..) {
             let mut waiting = self.analytics.lock();
-            let dropped = waiting.entry(self.id.clone()).or_default().aggregate.put_back(part);
+            let dropped = waiting
+                .entry(self.id.clone())
+                .or_default()
+                .aggregate
+                .put_back(part);
             drop(waiting);
             self.analytics.count_dropped(&dropped);
         }

@@ -23,7 +23,7 @@ pub struct Entry {
     /// How many.
     pub count: i64,
     /// What they are of.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub attributes: Vec<KeyValue>,
     /// What we do not know, passed through.
     #[serde(flatten)]
@@ -34,6 +34,7 @@ pub struct Entry {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct KeyValue {
     /// Its name.
+    #[serde(default)]
     pub key: String,
     /// Its value; SDKs send texts, and now and then null or a number.
     #[serde(default)]
@@ -53,13 +54,20 @@ pub struct TargetData {
 impl Entry {
     /// The text of an attribute.
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|a| a.key == name)?.value.as_str()
+        self.attributes
+            .iter()
+            .find(|a| a.key == name)?
+            .value
+            .as_str()
     }
 
     /// The flag: `featureIdentifier`, else `featureName`.
     pub fn flag(&self) -> &str {
-        let flag = self.attribute("featureIdentifier").filter(|flag| !flag.is_empty());
-        flag.or_else(|| self.attribute("featureName")).unwrap_or_default()
+        let flag = self
+            .attribute("featureIdentifier")
+            .filter(|flag| !flag.is_empty());
+        flag.or_else(|| self.attribute("featureName"))
+            .unwrap_or_default()
     }
 }
 
@@ -81,12 +89,21 @@ pub fn parse(body: &[u8]) -> Result<PostedMetrics, String> {
     if body.trim_ascii().is_empty() {
         return Err("the body is empty".into());
     }
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err("the body is malformed: it is not a JSON object".into());
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let posted: PostedMetrics = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| format!("the body is malformed: {}: {}", error.path(), error.inner()))?;
-    deserializer.end().map_err(|error| format!("the body is malformed: {error}"))?;
+    deserializer
+        .end()
+        .map_err(|error| format!("the body is malformed: {error}"))?;
     if let Some(entry) = posted.metrics.iter().find(|entry| entry.count < 0) {
-        return Err(format!("a count of {} for flag {:?} is below 0", entry.count, entry.flag()));
+        return Err(format!(
+            "a count of {} for flag {:?} is below 0",
+            entry.count,
+            entry.flag()
+        ));
     }
     Ok(posted)
 }
@@ -103,9 +120,22 @@ mod tests {
             r#"{"metricsData":[{"timestamp":1,"count":2,"metricsType":"FFMETRICS","attributes":[{"key":"featureName","value":"f"}]}]}"#,
             r#"{"targetData":[{"identifier":"t","name":"T","attributes":[{}]},null]}"#,
         ] {
-            assert!(parse(body.as_bytes()).is_ok(), "{body}");
+            assert!(
+                parse(body.as_bytes()).is_ok(),
+                "{body}: {:?}",
+                parse(body.as_bytes())
+            );
         }
-        for body in ["", "[]", "7", "{", "{} x", r#"{"metricsData":7}"#, r#"{"metricsData":[{"count":-1}]}"#, r#"{"metricsData":[{"count":"x"}]}"#] {
+        for body in [
+            "",
+            "[]",
+            "7",
+            "{",
+            "{} x",
+            r#"{"metricsData":7}"#,
+            r#"{"metricsData":[{"count":-1}]}"#,
+            r#"{"metricsData":[{"count":"x"}]}"#,
+        ] {
             assert!(parse(body.as_bytes()).is_err(), "{body}");
         }
     }

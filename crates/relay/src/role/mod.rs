@@ -65,7 +65,7 @@ impl Default for UpstreamTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            answer: Duration::from_secs(60),
+            answer: Duration::from_mins(1),
             silence: Duration::from_mins(1),
         }
     }
@@ -75,7 +75,9 @@ impl Default for UpstreamTimeouts {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A port cannot be listened on.
-    #[error("cannot listen on port {port}: {error}; is another process using it? Set PORT, EXTRA_PORTS or PROMETHEUS_PORT to a free one")]
+    #[error(
+        "cannot listen on port {port}: {error}; is another process using it? Set PORT, EXTRA_PORTS or PROMETHEUS_PORT to a free one"
+    )]
     Listen {
         /// The port.
         port: u16,
@@ -97,7 +99,9 @@ pub enum RunError {
     #[error("cannot start: {0}")]
     Start(String),
     /// A task that must not end has ended.
-    #[error("{0} has stopped unexpectedly; the relay goes down rather than serve what it cannot change")]
+    #[error(
+        "{0} has stopped unexpectedly; the relay goes down rather than serve what it cannot change"
+    )]
     Died(&'static str),
 }
 
@@ -158,7 +162,9 @@ pub async fn run(
     let store = match &settings.data_dir {
         Some(path) => Some(open_store(path, &writer, &targets, settings.and_rules).await?),
         None => {
-            tracing::info!("DATA_DIR is not set: what is held lives in memory, and a restart needs SaaS");
+            tracing::info!(
+                "DATA_DIR is not set: what is held lives in memory, and a restart needs SaaS"
+            );
             None
         }
     };
@@ -166,7 +172,11 @@ pub async fn run(
     let hub = Hub::new(metrics.clone());
     let (status, status_view) = watch::channel(Status::default());
     let client = client(&settings, &tuning, &metrics)?;
-    let fetcher = Arc::new(Fetcher { client, relay: relay.clone(), and_rules: settings.and_rules });
+    let fetcher = Arc::new(Fetcher {
+        client,
+        relay: relay.clone(),
+        and_rules: settings.and_rules,
+    });
     let interval = tuning.metric_post.or(settings.metric_post_interval);
     let analytics = Analytics::new(interval, wiring::poster(&fetcher), metrics.clone());
     let (target_sink, forward) =
@@ -193,7 +203,7 @@ pub async fn run(
     let stop_source = CancellationToken::new();
     let close = CancellationToken::new();
     let mut critical: JoinSet<&'static str> = JoinSet::new();
-    spawn_listeners(&mut critical, &app, listeners, tls, &close);
+    spawn_listeners(&mut critical, &app, listeners, tls.as_ref(), &close);
     let publisher = publish::Publisher {
         relay: relay.clone(),
         hub: hub.clone(),
@@ -250,7 +260,15 @@ pub async fn run(
         return Err(RunError::Died(name));
     }
     tracing::info!(drain = ?settings.drain, "stopping");
-    let drained = drain(&app, &hub, &analytics, &close, &mut critical, &stop_source, settings.drain);
+    let drained = drain(
+        &app,
+        &hub,
+        &analytics,
+        &close,
+        &mut critical,
+        &stop_source,
+        settings.drain,
+    );
     tokio::select! {
         () = drained => {}
         () = signals.second() => tracing::warn!("stopped at once by a second signal"),
@@ -276,7 +294,11 @@ async fn drain(
 ) {
     let deadline = Instant::now() + limit;
     app.start_draining();
-    let spread = if hub.open() == 0 { Duration::ZERO } else { limit * 7 / 10 };
+    let spread = if hub.open() == 0 {
+        Duration::ZERO
+    } else {
+        limit * 7 / 10
+    };
     let streams = hub.drain(spread);
     // Balancers and clients need a moment to see that this relay is not ready any more.
     let notice = tokio::time::sleep((limit / 5).min(Duration::from_secs(2)));
@@ -292,20 +314,22 @@ async fn drain(
     };
     let _ = tokio::time::timeout_at(deadline, all_listeners_closed).await;
     // What came in the last moments.
-    analytics.flush(deadline.saturating_duration_since(Instant::now())).await;
+    analytics
+        .flush(deadline.saturating_duration_since(Instant::now()))
+        .await;
 }
 
 fn spawn_listeners(
     tasks: &mut JoinSet<&'static str>,
     app: &Arc<App>,
     listeners: Listeners,
-    tls: Option<TlsAcceptor>,
+    tls: Option<&TlsAcceptor>,
     close: &CancellationToken,
 ) {
     for listener in listeners.api {
-        let (app, tls, close) = (app.clone(), tls.clone(), close.clone());
+        let (app, tls, close) = (app.clone(), tls.cloned(), close.clone());
         tasks.spawn(async move {
-            listen::run(app, listener, tls, close, Duration::from_secs(60)).await;
+            listen::run(app, listener, tls, close, Duration::from_mins(1)).await;
             "a listener"
         });
     }
@@ -324,7 +348,10 @@ async fn open_store(
     targets: &Targets,
     and_rules: bool,
 ) -> Result<Arc<EmbeddedStore>, RunError> {
-    let fault = |reason: String| RunError::Store { path: path.to_owned(), reason };
+    let fault = |reason: String| RunError::Store {
+        path: path.to_owned(),
+        reason,
+    };
     let owned = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
         let (store, loaded) = EmbeddedStore::open(&owned).map_err(|error| error.to_string())?;
@@ -344,12 +371,20 @@ async fn open_store(
     Ok(Arc::new(store))
 }
 
-fn client(settings: &Settings, tuning: &Tuning, metrics: &Arc<Metrics>) -> Result<Client, RunError> {
+fn client(
+    settings: &Settings,
+    tuning: &Tuning,
+    metrics: &Arc<Metrics>,
+) -> Result<Client, RunError> {
     let url = |url: &url::Url| url.as_str().trim_end_matches('/').to_owned();
     let config = ClientConfig {
         client_service: url(&settings.client_service),
         metric_service: url(&settings.metric_service),
-        proxy_key: settings.proxy_key.as_ref().map(|key| key.expose().to_owned()).unwrap_or_default(),
+        proxy_key: settings
+            .proxy_key
+            .as_ref()
+            .map(|key| key.expose().to_owned())
+            .unwrap_or_default(),
         connect: tuning.upstream.connect,
         answer: tuning.upstream.answer,
         silence: tuning.upstream.silence,
@@ -362,12 +397,20 @@ fn client(settings: &Settings, tuning: &Tuning, metrics: &Arc<Metrics>) -> Resul
 
 fn secrets(settings: &Settings) -> Secrets {
     if settings.auth_secret_is_default() {
-        tracing::warn!("AUTH_SECRET is the published default: anybody can forge SDK tokens; set one of your own");
+        tracing::warn!(
+            "AUTH_SECRET is the published default: anybody can forge SDK tokens; set one of your own"
+        );
     }
     if settings.bypass_auth {
-        tracing::warn!("BYPASS_AUTH is on: nobody is asked for a token; never do this in production");
+        tracing::warn!(
+            "BYPASS_AUTH is on: nobody is asked for a token; never do this in production"
+        );
     }
-    let previous: Vec<&str> = settings.auth_secret_previous.iter().map(|s| s.expose()).collect();
+    let previous: Vec<&str> = settings
+        .auth_secret_previous
+        .iter()
+        .map(crate::settings::Secret::expose)
+        .collect();
     Secrets::new(settings.auth_secret.expose(), &previous)
 }
 

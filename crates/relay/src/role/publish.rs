@@ -1,6 +1,6 @@
 //! What happens with a change after its snapshot is published: store first, then streams.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
@@ -47,17 +47,24 @@ impl Publisher {
             self.app.forget_refused();
         }
         self.hub.announce(&self.relay, update);
-        let count = |action| update.events.iter().filter(|e| e.action == action).count();
-        self.metrics.reconciled(count(Action::Create), count(Action::Patch), count(Action::Delete));
+        let count = |action| update.events.iter().filter(|e| e.action == action).count() as u64;
+        self.metrics.reconciled(
+            count(Action::Create),
+            count(Action::Patch),
+            count(Action::Delete),
+        );
         if let Some(received) = update.received.filter(|_| !update.events.is_empty()) {
-            self.metrics.event_delay(received.elapsed());
+            self.metrics.event_written(received.elapsed());
         }
-        let size: usize = self
-            .relay
-            .environments()
-            .iter()
-            .map(|e| e.flags().list().body().bytes().len() + e.groups().list().body().bytes().len())
-            .sum();
-        self.metrics.snapshot_size(size);
+        for environment in &update.environments {
+            let size = environment.flags().list().body().bytes().len()
+                + environment.groups().list().body().bytes().len();
+            self.metrics
+                .snapshot_confirmed(environment.id().as_str(), size, Instant::now());
+            self.metrics.memory_written();
+        }
+        for id in &update.removed {
+            self.metrics.snapshot_removed(id.as_str());
+        }
     }
 }

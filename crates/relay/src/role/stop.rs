@@ -17,8 +17,10 @@ impl Signals {
     /// The handlers cannot be installed.
     pub fn of_process() -> std::io::Result<(Self, impl Future<Output = ()>)> {
         let signals = Self::default();
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
         let told = signals.clone();
         let listen = async move {
             loop {

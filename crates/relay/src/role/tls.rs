@@ -22,7 +22,9 @@ pub(super) fn acceptor(settings: &TlsSettings) -> Result<TlsAcceptor, RunError> 
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for certificate in self::certificates("TLS_CLIENT_CA", path)? {
-                roots.add(certificate).map_err(|error| fault("TLS_CLIENT_CA", path, &error))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| fault("TLS_CLIENT_CA", path, &error))?;
             }
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
                 .build()
@@ -43,11 +45,17 @@ fn certificates(name: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>,
         .collect();
     let certificates = certificates.map_err(|error| fault(name, path, &error))?;
     if certificates.is_empty() {
-        return Err(RunError::Tls(format!("{name} {}: it holds no certificate", path.display())));
+        return Err(RunError::Tls(format!(
+            "{name} {}: it holds no certificate",
+            path.display()
+        )));
     }
     Ok(certificates)
 }
 
 fn fault(name: &str, path: &Path, error: &dyn std::fmt::Display) -> RunError {
-    RunError::Tls(format!("{name} {}: {error}; it takes a readable PEM file", path.display()))
+    RunError::Tls(format!(
+        "{name} {}: {error}; it takes a readable PEM file",
+        path.display()
+    ))
 }

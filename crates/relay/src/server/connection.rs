@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     App,
     dispatch::{Accepted, Reply},
-    respond::{Answer, AnswerBody},
+    respond::{Answer, AnswerBody, Refusal},
 };
 use crate::hub::driver::{body, drive_socket};
 
@@ -63,16 +63,12 @@ pub async fn serve(
             {
                 serve_http2(app, socket).await;
             } else {
+                let pace = app.parts.pace;
                 let drive =
                     |socket, head, accepted: Box<Accepted>| -> Option<BoxFuture<'static, ()>> {
                         let Accepted { subscription, .. } = *accepted;
                         let socket = reregister(socket)?;
-                        Some(Box::pin(drive_socket(
-                            socket,
-                            head,
-                            subscription,
-                            app.parts.pace,
-                        )))
+                        Some(Box::pin(drive_socket(socket, head, subscription, pace)))
                     };
                 serve_http1(app, socket, drive).await;
             }
@@ -185,6 +181,23 @@ async fn idle_while_draining(app: &App, activity: &Activity) {
             return;
         }
     }
+}
+
+/// Serves a scraper.
+pub(super) async fn serve_prometheus(app: Arc<App>, socket: TcpStream) {
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let answer = if request.uri().path() == "/metrics" {
+            app.prometheus()
+        } else {
+            Refusal::not_found("only /metrics is served on this port").into_answer(false)
+        };
+        async move { Ok::<_, io::Error>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.parts.limits.idle)
+        .serve_connection(TokioIo::new(socket), service);
+    let _ = connection.await;
 }
 
 async fn serve_http2<IO>(app: Arc<App>, io: IO)

@@ -53,6 +53,26 @@ pub async fn run(
     connections.shutdown().await;
 }
 
+/// Serves `/metrics` alone, on a port of its own.
+pub async fn run_prometheus(app: Arc<App>, listener: TcpListener, close: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = close.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            // A handful of scrapers is all that comes here.
+            Ok((socket, _)) if connections.len() < 64 => {
+                connections.spawn(connection::serve_prometheus(app.clone(), socket));
+            }
+            Ok(_) => {}
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
 /// Out of file descriptors is no reason to die, nor to spin.
 async fn pause(error: &io::Error) {
     let of_one_connection = matches!(

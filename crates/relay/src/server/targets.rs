@@ -71,10 +71,9 @@ impl Targets {
             return Arc::new(target);
         }
         let carried = claims.and_then(|claims| claims.target.as_ref());
-        if let Some(target) = carried.and_then(|raw| Target::parse(raw.get().as_bytes()).ok()) {
-            if target.identifier() == identifier {
-                return Arc::new(target);
-            }
+        let carried = carried.and_then(|raw| Target::parse(raw.get().as_bytes()).ok());
+        if let Some(target) = carried.filter(|target| target.identifier() == identifier) {
+            return Arc::new(target);
         }
         self.get(environment, identifier)
             .unwrap_or_else(|| Arc::new(Target::from_identifier(identifier)))

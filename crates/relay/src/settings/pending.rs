@@ -25,7 +25,6 @@ pub(super) fn not_yet_effective(changed: &[&'static str]) -> Vec<(&'static str, 
         "METRICS_STREAM_MAX_LEN" | "METRICS_STREAM_READ_CONCURRENCY" => {
             Some("Redis, and so its stream of metrics, is not supported by this build yet")
         }
-        "TLS_CLIENT_CA" => Some("client certificates are not supported by this build yet"),
         "GCP_PROFILER_ENABLED" | "PPROF" | "PPROF_ADDRESS" => {
             Some("profiles are not supported by this build yet")
         }

@@ -130,6 +130,9 @@ pub fn flags(
             },
             reason,
         };
+        if !value.get().starts_with('{') {
+            return Err(fault("", "it is not an object".into()));
+        }
         let head: FlagHead<'_> =
             serde_json::from_str(value.get()).map_err(|e| fault("", e.to_string()))?;
         if head.feature.is_empty() {
@@ -174,6 +177,9 @@ pub fn groups(
             },
             reason,
         };
+        if !value.get().starts_with('{') {
+            return Err(fault("", "it is not an object".into()));
+        }
         let head: GroupHead<'_> =
             serde_json::from_str(value.get()).map_err(|e| fault("", e.to_string()))?;
         if head.identifier.is_empty() {

@@ -16,14 +16,15 @@ use std::{
 };
 
 use ff_evaluation::Target;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition,
+};
 use tokio::sync::{Notify, oneshot};
 
 use super::entry;
 use crate::state::{
-    Environment, EnvironmentId, Recent, Update,
-    event::now_millis,
-    prepare::Prepared,
+    Environment, EnvironmentId, Recent, Update, event::now_millis, prepare::Prepared,
 };
 
 const FILE: &str = "ff-relay.redb";
@@ -72,7 +73,9 @@ impl Loaded {
     /// The environments, ready for [`crate::state::Change::Restored`]; one that does not parse is
     /// logged and left out.
     pub fn restored(&self, and_rules: bool) -> Vec<(Prepared, Vec<Recent>)> {
-        let restore = |(bytes, recent): &(Vec<u8>, Vec<Recent>)| match entry::decode(bytes, and_rules) {
+        let restore = |(bytes, recent): &(Vec<u8>, Vec<Recent>)| match entry::decode(
+            bytes, and_rules,
+        ) {
             Ok(prepared) => Some((prepared, recent.clone())),
             Err(error) => {
                 tracing::error!(%error, "a stored environment was left out; SaaS will bring it back");
@@ -152,21 +155,31 @@ impl EmbeddedStore {
             }
         };
         let shared = Arc::new(Shared::default());
-        let thread = thread::Builder::new().name("embedded-store".into()).spawn({
-            let shared = shared.clone();
-            move || {
-                write_behind(&db, &shared);
-                shared.ended.notify_waiters();
-            }
-        })?;
-        Ok((Self { shared, thread: Some(thread) }, loaded))
+        let thread = thread::Builder::new()
+            .name("embedded-store".into())
+            .spawn({
+                let shared = shared.clone();
+                move || {
+                    write_behind(&db, &shared);
+                    shared.ended.notify_waiters();
+                }
+            })?;
+        Ok((
+            Self {
+                shared,
+                thread: Some(thread),
+            },
+            loaded,
+        ))
     }
 
     /// Queues what an update changed. Never waits for the disk.
     pub fn write(&self, update: &Update) {
         self.change(|queue| {
             for environment in &update.environments {
-                queue.environments.insert(environment.id().clone(), Some(environment.clone()));
+                queue
+                    .environments
+                    .insert(environment.id().clone(), Some(environment.clone()));
             }
             for id in &update.removed {
                 queue.environments.insert(id.clone(), None);
@@ -197,7 +210,13 @@ impl EmbeddedStore {
     }
 
     fn change(&self, change: impl FnOnce(&mut Queue)) {
-        change(&mut self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        change(
+            &mut self
+                .shared
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         self.shared.wake.notify_one();
     }
 }
@@ -210,15 +229,19 @@ enum Fault {
 
 fn open_file(path: &Path) -> Result<(Database, Loaded), Fault> {
     let unusable = |error: redb::Error| Fault::Unusable(error.to_string());
-    let db = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => Fault::Fatal(OpenError::InUse),
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != io::ErrorKind::InvalidData && error.kind() != io::ErrorKind::UnexpectedEof =>
-        {
-            Fault::Fatal(OpenError::Io(error))
-        }
-        error => Fault::Unusable(error.to_string()),
-    })?;
+    let db = Database::builder()
+        .set_cache_size(CACHE)
+        .create(path)
+        .map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => Fault::Fatal(OpenError::InUse),
+            DatabaseError::Storage(redb::StorageError::Io(error))
+                if error.kind() != io::ErrorKind::InvalidData
+                    && error.kind() != io::ErrorKind::UnexpectedEof =>
+            {
+                Fault::Fatal(OpenError::Io(error))
+            }
+            error => Fault::Unusable(error.to_string()),
+        })?;
     begin(&db).map_err(|error| unusable(redb_error(&error)))?;
     let loaded = load(&db).map_err(unusable)?;
     match loaded {
@@ -251,7 +274,10 @@ fn begin(db: &Database) -> Result<(), OpenError> {
 /// Reads everything; the inner error is a format that is not ours.
 fn load(db: &Database) -> Result<Result<Loaded, u64>, redb::Error> {
     let transaction = db.begin_read()?;
-    let format = transaction.open_table(META)?.get("format")?.map_or(FORMAT, |value| value.value());
+    let format = transaction
+        .open_table(META)?
+        .get("format")?
+        .map_or(FORMAT, |value| value.value());
     if format != FORMAT {
         return Ok(Err(format));
     }
@@ -272,7 +298,10 @@ fn load(db: &Database) -> Result<Result<Loaded, u64>, redb::Error> {
             targets.push((key.value().to_owned(), json.to_vec()));
         }
     }
-    Ok(Ok(Loaded { environments, targets }))
+    Ok(Ok(Loaded {
+        environments,
+        targets,
+    }))
 }
 
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
@@ -286,20 +315,32 @@ fn write_behind(db: &Database, shared: &Shared) {
     loop {
         let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         while !queue.has_data() && queue.flushes.is_empty() && !queue.closed {
-            queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = shared
+                .wake
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         if queue.closed && !queue.has_data() {
             return;
         }
         let closed = queue.closed;
-        let batch = std::mem::replace(&mut *queue, Queue { closed, ..Queue::default() });
+        let batch = std::mem::replace(
+            &mut *queue,
+            Queue {
+                closed,
+                ..Queue::default()
+            },
+        );
         drop(queue);
         match commit(db, &batch) {
             Ok(()) => {
                 if shared.unhealthy.swap(false, Ordering::Relaxed) {
                     tracing::info!("the embedded store can be written again");
                 }
-                batch.flushes.into_iter().for_each(|done| drop(done.send(())));
+                for done in batch.flushes {
+                    // Whoever waited may have given up.
+                    let _ = done.send(());
+                }
             }
             Err(error) => {
                 if !shared.unhealthy.swap(true, Ordering::Relaxed) {
@@ -382,7 +423,8 @@ mod tests {
     const ENTRY: &str = r#"{"id":"e1","apiKeys":["0000000000000000000000000000000000000000000000000000000000000000"],"featureConfigs":[{"feature":"f","kind":"int","state":"on","odd":1.50e1,"variations":[{"identifier":"a","value":"1"}],"offVariation":"a","defaultServe":{"variation":"a"},"version":3,"variationToTargetMap":[]}],"segments":[]}"#;
 
     async fn update() -> Update {
-        let (relay, (updates, mut queue)) = (Arc::new(Relay::default()), tokio::sync::mpsc::channel(8));
+        let (relay, (updates, mut queue)) =
+            (Arc::new(Relay::default()), tokio::sync::mpsc::channel(8));
         let (handle, _thread) = writer::spawn(relay, updates).unwrap();
         let prepared = entry::decode(ENTRY.as_bytes(), false).unwrap();
         handle.apply(Change::Config(vec![prepared])).await.unwrap();
@@ -403,7 +445,10 @@ mod tests {
         assert_eq!(loaded.environments[0].0, ENTRY.as_bytes());
         assert_eq!(loaded.restored(false).len(), 1);
         assert_eq!(loaded.targets()[0].1, target);
-        store.write(&Update { removed: vec!["e1".into()], ..Update::default() });
+        store.write(&Update {
+            removed: vec!["e1".into()],
+            ..Update::default()
+        });
         assert!(store.flush(Duration::from_secs(10)).await);
         drop(store);
         let (_store, loaded) = EmbeddedStore::open(folder.path()).unwrap();
@@ -412,7 +457,11 @@ mod tests {
 
     #[test]
     fn a_damaged_or_newer_file_is_set_aside_and_a_new_one_begun() {
-        let damaged: [&[u8]; 2] = [b"not a database at all, but long enough to be read as one", &[0; 100_000]];
+        static ZEROES: [u8; 100_000] = [0; 100_000];
+        let damaged: [&[u8]; 2] = [
+            b"not a database at all, but long enough to be read as one",
+            &ZEROES,
+        ];
         for bytes in damaged {
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join(FILE), bytes).unwrap();
@@ -424,7 +473,11 @@ mod tests {
         drop(EmbeddedStore::open(folder.path()).unwrap());
         let db = Database::create(folder.path().join(FILE)).unwrap();
         let transaction = db.begin_write().unwrap();
-        transaction.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+        transaction
+            .open_table(META)
+            .unwrap()
+            .insert("format", FORMAT + 1)
+            .unwrap();
         transaction.commit().unwrap();
         drop(db);
         drop(EmbeddedStore::open(folder.path()).unwrap());
@@ -435,7 +488,10 @@ mod tests {
     fn a_file_in_use_and_a_path_that_is_no_directory_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let _store = EmbeddedStore::open(folder.path()).unwrap();
-        assert!(matches!(EmbeddedStore::open(folder.path()), Err(OpenError::InUse)));
+        assert!(matches!(
+            EmbeddedStore::open(folder.path()),
+            Err(OpenError::InUse)
+        ));
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(matches!(EmbeddedStore::open(&file), Err(OpenError::Io(_))));

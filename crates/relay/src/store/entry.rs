@@ -12,10 +12,14 @@ pub(super) fn encode(environment: &Environment) -> Vec<u8> {
     let keys: Vec<String> = environment.keys().iter().map(ToString::to_string).collect();
     let id = serde_json::to_string(environment.id().as_str()).unwrap_or_default();
     let keys = serde_json::to_string(&keys).unwrap_or_default();
-    let (flags, groups) =
-        (environment.flags().list().body().bytes(), environment.groups().list().body().bytes());
+    let (flags, groups) = (
+        environment.flags().list().body().bytes(),
+        environment.groups().list().body().bytes(),
+    );
     let mut out = Vec::with_capacity(flags.len() + groups.len() + keys.len() + 128);
-    out.extend_from_slice(format!("{{\"id\":{id},\"apiKeys\":{keys},\"featureConfigs\":").as_bytes());
+    out.extend_from_slice(
+        format!("{{\"id\":{id},\"apiKeys\":{keys},\"featureConfigs\":").as_bytes(),
+    );
     out.extend_from_slice(flags);
     out.extend_from_slice(b",\"segments\":");
     out.extend_from_slice(groups);
@@ -25,7 +29,10 @@ pub(super) fn encode(environment: &Environment) -> Vec<u8> {
 
 /// An environment from its entry.
 pub(super) fn decode(entry: &[u8], and_rules: bool) -> Result<Prepared, ConfigError> {
-    let shape = |source| ConfigError::Shape { what: "a stored environment".into(), source };
+    let shape = |source| ConfigError::Shape {
+        what: "a stored environment".into(),
+        source,
+    };
     let raw: &RawValue = serde_json::from_slice(entry).map_err(shape)?;
     let raw: RawEnvironment<'_> = serde_json::from_str(raw.get()).map_err(shape)?;
     prepare::environment(&raw, None, and_rules)

@@ -341,10 +341,9 @@ impl Client {
     /// A token that is not `refused`: of many that ask at once one renews it for all.
     async fn renew(&self, refused: Option<&Arc<Token>>) -> Result<Arc<Token>, UpstreamError> {
         let _one = self.renewal.lock().await;
-        if let Some(current) = self.token.load_full() {
-            if refused.is_none_or(|refused| !Arc::ptr_eq(refused, &current)) {
-                return Ok(current);
-            }
+        let is_new = |current: &Arc<Token>| refused.is_none_or(|r| !Arc::ptr_eq(r, current));
+        if let Some(current) = self.token.load_full().filter(is_new) {
+            return Ok(current);
         }
         self.request_token().await
     }

@@ -401,12 +401,16 @@ impl Session {
                 }
             }
             Ok(message) => {
-                let id = match &message {
-                    Message::Changed { environment, .. }
-                    | Message::Deleted { environment, .. }
-                    | Message::KeyAdded(environment, _)
-                    | Message::KeyRemoved(environment, _) => environment,
-                    _ => return None,
+                let (Message::Changed {
+                    environment: id, ..
+                }
+                | Message::Deleted {
+                    environment: id, ..
+                }
+                | Message::KeyAdded(id, _)
+                | Message::KeyRemoved(id, _)) = &message
+                else {
+                    return None;
                 };
                 // An environment that is not ours costs nothing.
                 let relay = &self.source.fetcher.relay;

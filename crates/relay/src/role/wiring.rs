@@ -1,0 +1,172 @@
+//! The small pieces that let parts meet which know nothing of each other.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use ff_evaluation::Target;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    analytics::{Analytics, Post, PostError},
+    observe::{
+        health::{ConfigState, StreamState},
+        metrics::{Flow, Metrics, Subscribed},
+    },
+    server::{Intake, TargetSink},
+    source::upstream::{
+        Status,
+        client::{Observer, UpstreamError},
+        fetch::Fetcher,
+    },
+    state::{EnvironmentId, Relay},
+    store::EmbeddedStore,
+};
+
+/// Targets that wait to be forwarded; more are not.
+const MOST_FORWARDED: usize = 1_000;
+/// The gauges' label for SaaS, as deployed proxies spell it.
+const SAAS: &str = "saas";
+
+/// Counts what is asked of SaaS.
+pub(super) struct UpstreamMetrics(pub(super) Arc<Metrics>);
+
+impl Observer for UpstreamMetrics {
+    fn request(&self, url: &'static str, environment: &str, code: u16, took: Duration) {
+        // Stream and posts of metrics are counted under names of their own.
+        if !matches!(url, "/stream" | "/metrics/:env") {
+            self.0.service_request(url, environment, Some(code), took);
+        }
+    }
+
+    fn message(&self, is_error: bool) {
+        self.0.message(Flow::SaasToPrimary, "*", is_error);
+    }
+
+    fn subscription(&self) {
+        self.0.subscribed(Subscribed::Saas, "*");
+    }
+}
+
+/// Posted metrics of SDKs.
+pub(super) struct MetricsIntake(pub(super) Arc<Analytics>);
+
+impl Intake for MetricsIntake {
+    fn take(&self, environment: &EnvironmentId, body: &[u8]) -> Result<(), String> {
+        self.0.take(environment, body)
+    }
+}
+
+struct SaasPoster(Arc<Fetcher>);
+
+/// Posts metrics to SaaS.
+pub(super) fn poster(fetcher: &Arc<Fetcher>) -> Arc<dyn Post> {
+    Arc::new(SaasPoster(fetcher.clone()))
+}
+
+impl Post for SaasPoster {
+    fn post(
+        &self,
+        environment: EnvironmentId,
+        body: Bytes,
+    ) -> BoxFuture<'_, Result<(), PostError>> {
+        Box::pin(async move {
+            let posted = self.0.client.post_metrics(environment.as_str(), body).await;
+            posted.map_err(|error| match &error {
+                UpstreamError::Status {
+                    status,
+                    retry_after,
+                } => match status.as_u16() {
+                    413 => PostError::TooLarge,
+                    408 | 425 | 429 | 500.. => PostError::Later(*retry_after, error.to_string()),
+                    _ => PostError::Refused(error.to_string()),
+                },
+                _ => PostError::Later(None, error.to_string()),
+            })
+        })
+    }
+}
+
+struct Targets {
+    store: Option<Arc<EmbeddedStore>>,
+    forward: Option<mpsc::Sender<String>>,
+}
+
+impl TargetSink for Targets {
+    fn authenticated(
+        &self,
+        environment: &EnvironmentId,
+        key: &str,
+        target: &Target,
+        travels: bool,
+    ) {
+        if let Some(store) = self.store.as_ref().filter(|_| !travels) {
+            store.remember_target(environment, target);
+        }
+        if let Some(forward) = &self.forward {
+            let key = serde_json::to_string(key).unwrap_or_default();
+            let body = format!(r#"{{"apiKey":{key},"target":{}}}"#, target.to_json());
+            // Full: SaaS is slow or gone, and hears of this target at its next auth.
+            let _ = forward.try_send(body);
+        }
+    }
+}
+
+/// Where targets of auth go, and the future that forwards them.
+pub(super) fn target_sink(
+    fetcher: &Arc<Fetcher>,
+    forwards: bool,
+    store: Option<Arc<EmbeddedStore>>,
+) -> (Arc<dyn TargetSink>, impl Future<Output = ()> + use<>) {
+    let (sender, mut queue) = mpsc::channel::<String>(MOST_FORWARDED);
+    let sink = Targets {
+        store,
+        forward: forwards.then(|| sender.clone()),
+    };
+    let fetcher = fetcher.clone();
+    let forward = async move {
+        // Kept, so that the queue of a relay that forwards nothing does not end.
+        let _sender = sender;
+        while let Some(body) = queue.recv().await {
+            if let Err(error) = fetcher.client.forward_target(body).await {
+                tracing::debug!(%error, "a target could not be forwarded");
+            }
+        }
+    };
+    (Arc::new(sink), forward)
+}
+
+/// Follows the source's status into gauges, and logs the relay's health every so often.
+pub(super) async fn watch_health(
+    mut status: watch::Receiver<Status>,
+    relay: Arc<Relay>,
+    metrics: Arc<Metrics>,
+    interval: Option<Duration>,
+) -> &'static str {
+    let mut beat = tokio::time::interval(interval.unwrap_or(Duration::from_hours(1)));
+    beat.tick().await;
+    loop {
+        {
+            let now = status.borrow_and_update();
+            metrics.stream_health(SAAS, now.stream.state == StreamState::Connected);
+            metrics.polling_status(SAAS, now.polling);
+            if now.config.state == ConfigState::Synced {
+                for environment in relay.environments() {
+                    let size = environment.flags().list().body().bytes().len()
+                        + environment.groups().list().body().bytes().len();
+                    metrics.snapshot_confirmed(environment.id().as_str(), size, Instant::now());
+                }
+            }
+        }
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { return "the watch of health" },
+            _ = beat.tick() => if interval.is_some() {
+                let now = status.borrow();
+                tracing::info!(config = ?now.config.state, stream = ?now.stream.state, environments = relay.environments().len(), "health");
+            },
+        }
+    }
+}
