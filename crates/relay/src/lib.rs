@@ -7,4 +7,5 @@ pub mod hub;
 pub mod observe;
 pub mod server;
 pub mod settings;
+pub mod source;
 pub mod state;
