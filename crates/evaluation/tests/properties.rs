@@ -1,0 +1,235 @@
+//! What holds of every environment and target.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, too
+
+use std::sync::Arc;
+
+use ff_evaluation::{Environment, Flag, Group, Target, bucket};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const NAMES: [&str; 6] = ["", "a", "b", "c", "d", "unknown"];
+const OPS: [&str; 9] = [
+    "equal",
+    "equal_sensitive",
+    "in",
+    "starts_with",
+    "ends_with",
+    "contains",
+    "gt",
+    "match",
+    "segmentMatch",
+];
+
+fn name() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        8 => prop::sample::select(&NAMES[..]).prop_map(Value::from),
+        1 => Just(Value::Null),
+    ]
+}
+
+fn names() -> impl Strategy<Value = Value> {
+    prop::collection::vec(name(), 0..4).prop_map(Value::from)
+}
+
+fn members() -> impl Strategy<Value = Value> {
+    let member = name().prop_map(|identifier| json!({"identifier": identifier}));
+    prop::collection::vec(member, 0..2).prop_map(Value::from)
+}
+
+fn clauses() -> impl Strategy<Value = Value> {
+    let attribute = prop::sample::select(&["identifier", "name", "a", "b"][..]);
+    let clause = (attribute, prop::sample::select(&OPS[..]), names());
+    let clause =
+        clause.prop_map(|(a, op, values)| json!({"attribute": a, "op": op, "values": values}));
+    prop::collection::vec(clause, 0..3).prop_map(Value::from)
+}
+
+fn serve() -> impl Strategy<Value = Value> {
+    let weighted = (name(), -10_i64..120).prop_map(|(v, w)| json!({"variation": v, "weight": w}));
+    let weighted = prop::collection::vec(weighted, 0..4);
+    prop_oneof![
+        name().prop_map(|variation| json!({"variation": variation})),
+        (name(), weighted).prop_map(|(by, variations)| {
+            json!({"distribution": {"bucketBy": by, "variations": variations}})
+        }),
+    ]
+}
+
+fn flag(identifier: &'static str) -> impl Strategy<Value = Value> {
+    let rule = (any::<i8>(), clauses(), serve())
+        .prop_map(|(p, clauses, serve)| json!({"priority": p, "clauses": clauses, "serve": serve}));
+    let required = (name(), names()).prop_map(|(f, v)| json!({"feature": f, "variations": v}));
+    let entry = (name(), members(), names())
+        .prop_map(|(v, t, g)| json!({"variation": v, "targets": t, "targetSegments": g}));
+    let fields = (
+        any::<bool>(),
+        prop::collection::vec(required, 0..3),
+        prop::collection::vec(entry, 0..2),
+        prop::collection::vec(rule, 0..3),
+        serve(),
+        name(),
+    );
+    fields.prop_map(move |(on, required, entries, rules, default, off)| {
+        json!({
+            "feature": identifier, "kind": "string", "state": if on { "on" } else { "off" },
+            "variations": [{"identifier": "a", "value": "A"}, {"identifier": "b", "value": "B"}],
+            "prerequisites": required, "variationToTargetMap": entries, "rules": rules,
+            "defaultServe": default, "offVariation": off,
+        })
+    })
+}
+
+fn group(identifier: &'static str) -> impl Strategy<Value = Value> {
+    let serving = clauses().prop_map(|clauses| json!({"clauses": clauses}));
+    let fields = (
+        members(),
+        members(),
+        clauses(),
+        prop::collection::vec(serving, 0..3),
+    );
+    fields.prop_map(move |(included, excluded, rules, serving)| {
+        json!({
+            "identifier": identifier, "included": included, "excluded": excluded,
+            "rules": rules, "servingRules": serving,
+        })
+    })
+}
+
+fn target() -> impl Strategy<Value = Value> {
+    (name(), name(), name(), any::<f64>()).prop_map(|(identifier, name, a, b)| {
+        json!({"identifier": identifier, "name": name, "attributes": {"a": a, "b": b}})
+    })
+}
+
+fn environment(flags: &[Value], groups: &[Value], and_rules: bool) -> Environment {
+    let flag = |json: &Value| Arc::new(Flag::parse(&json.to_string()).unwrap());
+    let group = |json: &Value| Arc::new(Group::parse(&json.to_string(), and_rules).unwrap());
+    Environment::new(
+        flags.iter().map(flag).collect(),
+        groups.iter().map(group).collect(),
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_flag_has_one_answer_whatever_the_order(
+        flags in (flag("a"), flag("b"), flag("c"), flag("d")),
+        groups in (group("a"), group("b"), group("c"), group("d")),
+        target in target(),
+        and_rules: bool,
+    ) {
+        let flags = [flags.0, flags.1, flags.2, flags.3];
+        let groups = [groups.0, groups.1, groups.2, groups.3];
+        let environment = environment(&flags, &groups, and_rules);
+        let target = Target::parse(target.to_string().as_bytes()).unwrap();
+        let (mut forward, mut backward) = (environment.evaluator(&target), environment.evaluator(&target));
+        let mut answers: Vec<_> = (0..4).map(|at| forward.evaluate(at).map(|v| &*v.value)).collect();
+        let mut again: Vec<_> = (0..4).rev().map(|at| backward.evaluate(at).map(|v| &*v.value)).collect();
+        again.reverse();
+        prop_assert_eq!(&answers, &again);
+        for (flag, answer) in environment.flags().iter().zip(answers.drain(..)) {
+            let alone = environment.evaluate(flag.identifier(), &target).unwrap();
+            prop_assert_eq!(alone.map(|v| &*v.value), answer);
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_given_panics(text in ".{0,200}", bytes: Vec<u8>, pattern in r"[a-c(){}\[\]|*+?^$.\\0-9,:<>PpLQEidswbB-]{0,40}") {
+        let _ = (Flag::parse(&text), Group::parse(&text, true));
+        if let Ok(target) = Target::parse(&bytes) {
+            prop_assert_eq!(Target::parse(target.to_json().as_bytes()), Ok(target));
+        }
+        let flag = json!({"feature": "f", "state": "on", "variations": [{"identifier": "a"}],
+            "rules": [{"clauses": [{"attribute": "identifier", "op": "match", "values": [pattern]}],
+            "serve": {"variation": "a"}}]});
+        let environment = environment(&[flag], &[], false);
+        let _ = environment.evaluate("f", &Target::from_identifier(&text));
+    }
+
+    #[test]
+    fn targets_survive_their_json(target in target()) {
+        let target = Target::parse(target.to_string().as_bytes()).unwrap();
+        prop_assert_eq!(Target::parse(target.to_json().as_bytes()), Ok(target));
+    }
+}
+
+#[test]
+fn buckets_are_evenly_filled() {
+    let mut filled = [0_u32; 101];
+    for target in 0..100_000 {
+        filled[bucket("identifier", &format!("target-{target}")) as usize] += 1;
+    }
+    assert_eq!(filled[0], 0);
+    assert!(
+        filled[1..]
+            .iter()
+            .all(|&count| (800..1200).contains(&count)),
+        "{filled:?}"
+    );
+}
+
+#[test]
+fn circles_are_named_and_end() {
+    let flag = |identifier: &str, required: &str| {
+        json!({"feature": identifier, "state": "on", "offVariation": "off",
+            "variations": [{"identifier": "on"}, {"identifier": "off"}], "defaultServe": {"variation": "on"},
+            "prerequisites": [{"feature": required, "variations": ["on"]}]})
+    };
+    let flags = [
+        flag("a", "b"),
+        flag("b", "a"),
+        flag("c", "c"),
+        flag("d", "a"),
+        flag("e", "none"),
+    ];
+    let environment = environment(&flags, &[], false);
+    let mut circles = environment.circles();
+    for circle in &mut circles {
+        circle.sort_unstable();
+    }
+    circles.sort_unstable();
+    assert_eq!(circles, [vec!["a", "b"], vec!["c"]]);
+    let target = Target::from_identifier("t");
+    for name in ["a", "b", "c", "d", "e"] {
+        assert_eq!(
+            &*environment
+                .evaluate(name, &target)
+                .unwrap()
+                .unwrap()
+                .identifier,
+            "on"
+        );
+    }
+}
+
+/// Chains as long as 100,000, for all flags at once, on a small stack.
+#[test]
+fn no_depth_exhausts_stack_or_time() {
+    const DEPTH: usize = 100_000;
+    let check = || {
+        let flag = |at: usize| {
+            json!({"feature": format!("f{at}"), "state": "on", "offVariation": "off",
+                "variations": [{"identifier": "on"}, {"identifier": "off"}],
+                "defaultServe": {"variation": "off"},
+                "variationToTargetMap": [{"variation": "on", "targetSegments": [format!("g{at}")]}],
+                "prerequisites": [{"feature": format!("f{}", at + 1), "variations": ["on"]}]})
+        };
+        let group = |at: usize| {
+            json!({"identifier": format!("g{at}"), "included": if at == DEPTH - 1 { json!([{"identifier": "t"}]) } else { Value::Null },
+                "rules": [{"op": "segmentMatch", "values": [format!("g{}", (at + 1) % DEPTH)]}]})
+        };
+        let flags: Vec<Value> = (0..DEPTH).map(flag).collect();
+        let groups: Vec<Value> = (0..DEPTH).map(group).collect();
+        let environment = environment(&flags, &groups, false);
+        for (identifier, expected) in [("t", "on"), ("u", "off")] {
+            let target = Target::from_identifier(identifier);
+            let mut evaluator = environment.evaluator(&target);
+            for at in 0..DEPTH {
+                assert_eq!(&*evaluator.evaluate(at).unwrap().identifier, expected);
+            }
+        }
+    };
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    small.spawn(check).unwrap().join().unwrap();
+}

@@ -1,0 +1,216 @@
+//! One whole relay with a simulated SaaS, in a line; and a client of its streams.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, unreachable_pub)]
+
+use std::{collections::HashMap, path::Path, time::Duration};
+
+use ff_relay::{
+    role::{self, Listeners, RunError, Signals, Tuning, UpstreamTimeouts},
+    server::Limits,
+    settings::{Command, Settings},
+    source::upstream::Intervals,
+};
+use ff_saas_sim::{Options, Simulator};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+/// Nothing here takes so long, unless it never comes.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let all = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, all).await.is_ok(), "never came: {what}");
+}
+
+pub fn tuning() -> Tuning {
+    Tuning {
+        limits: Limits { hold: Duration::from_secs(3), ..Limits::default() },
+        intervals: Intervals {
+            first_retry: Duration::from_millis(10),
+            most_retry: Duration::from_millis(50),
+            poll: Duration::from_millis(100),
+            refused_key: Duration::from_millis(50),
+        },
+        upstream: UpstreamTimeouts {
+            connect: Duration::from_secs(1),
+            answer: Duration::from_millis(700),
+            silence: Duration::from_millis(600),
+        },
+        metric_post: Some(Duration::from_millis(100)),
+        ..Tuning::default()
+    }
+}
+
+pub async fn simulator(environments: usize, flags: usize) -> Simulator {
+    let heartbeat = Duration::from_millis(100);
+    Simulator::start(Options { environments, flags, heartbeat, ..Options::default() }).await.unwrap()
+}
+
+/// A running relay.
+pub struct Relay {
+    pub url: String,
+    pub port: u16,
+    pub signals: Signals,
+    pub ended: JoinHandle<Result<(), RunError>>,
+    pub http: reqwest::Client,
+}
+
+/// Starts a relay that follows `saas`, with more settings.
+pub async fn relay(saas: &Simulator, more: &[(&str, &str)]) -> Relay {
+    start(&saas.url(), &saas.proxy_key(), more, tuning()).await
+}
+
+pub async fn relay_with_data(saas: &Simulator, data: &Path) -> Relay {
+    relay(saas, &[("DATA_DIR", data.to_str().unwrap())]).await
+}
+
+pub async fn start(saas: &str, key: &str, more: &[(&str, &str)], tuning: Tuning) -> Relay {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut variables: HashMap<&str, &str> = more.iter().copied().collect();
+    variables.extend([("CLIENT_SERVICE", saas), ("METRIC_SERVICE", saas), ("PROXY_KEY", key)]);
+    variables.entry("AUTH_SECRET").or_insert("test-secret");
+    variables.entry("DRAIN_SECONDS").or_insert("5");
+    let command = Settings::load(
+        Vec::new(),
+        |name| variables.get(name).map(ToString::to_string),
+        |path| std::fs::read_to_string(path),
+    );
+    let Ok(Command::Run(settings)) = command else { panic!("{command:?}") };
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listeners = Listeners { api: vec![listener], prometheus: None };
+    let signals = Signals::default();
+    let ended = tokio::spawn(role::run(*settings, tuning, listeners, signals.clone()));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    Relay { url: format!("http://127.0.0.1:{port}"), port, signals, ended, http }
+}
+
+impl Relay {
+    /// Stops as SIGTERM does.
+    pub async fn stop(self) {
+        self.signals.tell();
+        tokio::time::timeout(DEADLINE, self.ended).await.unwrap().unwrap().unwrap();
+    }
+
+    /// Goes away without a word, as `kill -9` does to what is not on disk.
+    pub async fn kill(self) {
+        self.ended.abort();
+        let _ = self.ended.await;
+    }
+
+    pub async fn ready(&self) {
+        eventually("ready", async || self.status("/readyz", None).await == 200).await;
+    }
+
+    pub async fn status(&self, path: &str, token: Option<&str>) -> u16 {
+        self.get(path, token).await.status().as_u16()
+    }
+
+    pub async fn get(&self, path: &str, token: Option<&str>) -> reqwest::Response {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.unwrap()
+    }
+
+    pub async fn post(&self, path: &str, token: Option<&str>, body: impl Into<String>) -> reqwest::Response {
+        let mut request = self.http.post(format!("{}{path}", self.url)).body(body.into());
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.unwrap()
+    }
+
+    /// Authenticates; panics where that fails.
+    pub async fn token(&self, key: &str) -> String {
+        self.token_with(&json!({"apiKey": key})).await
+    }
+
+    pub async fn token_with(&self, body: &Value) -> String {
+        let answer = self.post("/client/auth", None, body.to_string()).await;
+        assert_eq!(answer.status(), 200);
+        let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        answer["authToken"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn json(&self, path: &str, token: &str) -> Value {
+        let answer = self.get(path, Some(token)).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    }
+
+    pub async fn flags(&self, environment: &str, token: &str) -> Value {
+        self.json(&format!("/client/env/{environment}/feature-configs"), token).await
+    }
+
+    /// A stream, past its first heartbeat.
+    pub async fn stream(&self, token: &str, key: &str) -> Stream {
+        let mut stream = self.open_stream(token, key, "").await;
+        stream.until("\n:\n\n").await;
+        stream
+    }
+
+    pub async fn open_stream(&self, token: &str, key: &str, more: &str) -> Stream {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let request = format!(
+            "GET /stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nAPI-Key: {key}\r\n{more}\r\n"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        Stream { socket, text: String::new() }
+    }
+}
+
+/// What an SDK sees of a stream.
+pub struct Stream {
+    socket: TcpStream,
+    pub text: String,
+}
+
+impl Stream {
+    /// Reads what comes next; `false` at the end.
+    pub async fn read(&mut self) -> bool {
+        let mut buffer = [0; 65_536];
+        let read = tokio::time::timeout(DEADLINE, self.socket.read(&mut buffer)).await;
+        let read = read.expect("the stream is silent").unwrap_or(0);
+        self.text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        read > 0
+    }
+
+    /// Reads until a text has come; takes it and what was before it.
+    pub async fn until(&mut self, end: &str) -> String {
+        loop {
+            if let Some(at) = self.text.find(end) {
+                let rest = self.text.split_off(at + end.len());
+                return std::mem::replace(&mut self.text, rest);
+            }
+            assert!(self.read().await, "the stream ended before {end:?}: {:?}", self.text);
+        }
+    }
+
+    /// The next event.
+    pub async fn event(&mut self) -> Value {
+        self.until("data: ").await;
+        let data = self.until("\n\n").await;
+        serde_json::from_str(data.trim()).unwrap()
+    }
+
+    /// Reads to the end.
+    pub async fn ended(&mut self) {
+        while self.read().await {}
+    }
+}
+
+pub fn told(event: &Value) -> (String, String) {
+    let text = |name: &str| event[name].as_str().unwrap().to_owned();
+    (text("event"), text("identifier"))
+}

@@ -1,0 +1,418 @@
+//! A primary follows SaaS: spec upstream.md, and the events that reach SDK streams.
+
+mod common;
+
+use std::{collections::BTreeSet, time::{Duration, Instant}};
+
+use common::{eventually, relay, relay_with_data, simulator, start, told, tuning};
+use ff_saas_sim::{Endpoint, Fault};
+use serde_json::json;
+
+const FLAG: &str = "bool-flag-0";
+
+#[tokio::test]
+async fn a_change_reaches_the_stream_and_an_immediate_fetch_sees_it_200_of_200() {
+    let saas = simulator(3, 6).await;
+    let relay = relay(&saas, &[]).await;
+    let environment = saas.environments()[0].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let mut stream = relay.stream(&token, &key).await;
+    let path = format!("/client/env/{environment}/feature-configs/{FLAG}");
+    let mut delays = Vec::new();
+    for round in 0..200_i64 {
+        let changed = Instant::now();
+        saas.toggle(&environment, FLAG, true);
+        let event = stream.event().await;
+        delays.push(changed.elapsed());
+        assert_eq!(told(&event), ("patch".into(), FLAG.into()));
+        assert_eq!(event["version"], round + 2);
+        assert_eq!(relay.json(&path, &token).await["version"], round + 2);
+    }
+    delays.sort();
+    println!("from SaaS' change to the SDK's stream, refetch included: median {:?}", delays[100]);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn every_kind_of_event_is_followed() {
+    let saas = simulator(2, 6).await;
+    let relay = relay(&saas, &[]).await;
+    let environment = saas.environments()[0].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let mut stream = relay.stream(&token, &key).await;
+
+    let mut flag = saas.flags(&environment)[0].clone();
+    flag["feature"] = "new".into();
+    saas.create_flag(&environment, flag, true);
+    assert_eq!(told(&stream.event().await), ("create".into(), "new".into()));
+    saas.delete_flag(&environment, "new", true);
+    assert_eq!(told(&stream.event().await), ("delete".into(), "new".into()));
+    let gone = format!("/client/env/{environment}/feature-configs/new");
+    assert_eq!(relay.status(&gone, Some(&token)).await, 404);
+    saas.patch_group(&environment, "group-0", |group| group["name"] = "X".into(), true);
+    assert_eq!(told(&stream.event().await), ("patch".into(), "group-0".into()));
+
+    let second = saas.add_key(&environment, true);
+    eventually("the new key", async || {
+        relay.post("/client/auth", None, json!({"apiKey": second}).to_string()).await.status() == 200
+    })
+    .await;
+    let second_token = relay.token(&second).await;
+    let mut second_stream = relay.stream(&second_token, &second).await;
+    saas.remove_key(&environment, &second, true);
+    second_stream.ended().await;
+    let list = format!("/client/env/{environment}/feature-configs");
+    assert_eq!(relay.status(&list, Some(&second_token)).await, 401);
+    assert_eq!(relay.status(&list, Some(&second_token)).await, 429);
+    assert_eq!(relay.status(&list, Some(&token)).await, 200);
+
+    let third = saas.add_environment(true);
+    let third_key = saas.sdk_key(&third);
+    eventually("the new environment", async || {
+        relay.post("/client/auth", None, json!({"apiKey": third_key}).to_string()).await.status() == 200
+    })
+    .await;
+    saas.remove_environment(&environment, true);
+    stream.ended().await;
+    assert_eq!(relay.status(&list, Some(&token)).await, 401);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_proxy_key_clears_everything_and_a_restored_one_brings_it_back() {
+    let saas = simulator(1, 6).await;
+    let relay = relay(&saas, &[]).await;
+    let environment = saas.environments()[0].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let mut stream = relay.stream(&token, &key).await;
+    saas.delete_proxy_key(true);
+    stream.ended().await;
+    let list = format!("/client/env/{environment}/feature-configs");
+    assert_eq!(relay.status(&list, Some(&token)).await, 401);
+    let health = relay.get("/health", None).await.text().await.unwrap();
+    assert!(health.contains("FAILED_TO_SYNC") && health.contains("deleted"), "{health}");
+    saas.restore_proxy_key();
+    eventually("the key again", async || {
+        relay.post("/client/auth", None, json!({"apiKey": key}).to_string()).await.status() == 200
+    })
+    .await;
+    assert_eq!(relay.status(&list, Some(&token)).await, 200);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_missed_while_the_stream_was_cut_is_announced_and_nothing_else() {
+    let saas = simulator(2, 6).await;
+    let relay = relay(&saas, &[]).await;
+    let environment = saas.environments()[0].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let mut stream = relay.stream(&token, &key).await;
+    saas.fault(Endpoint::Stream, Some(Fault::Status(503, None)));
+    saas.fault(Endpoint::ProxyConfig, Some(Fault::Status(503, None)));
+    saas.cut_streams();
+    saas.toggle(&environment, "string-flag-1", false);
+    saas.delete_flag(&environment, "json-flag-3", false);
+    saas.patch_group(&environment, "group-1", |group| group["name"] = "Y".into(), false);
+    let mut flag = saas.flags(&environment)[0].clone();
+    flag["feature"] = "silent".into();
+    saas.create_flag(&environment, flag, false);
+    saas.fault(Endpoint::ProxyConfig, None);
+    let mut missed = BTreeSet::new();
+    for _ in 0..4 {
+        missed.insert(told(&stream.event().await));
+    }
+    let expected = [
+        ("create", "silent"),
+        ("delete", "json-flag-3"),
+        ("patch", "group-1"),
+        ("patch", "string-flag-1"),
+    ];
+    assert_eq!(missed, expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+    let polls = saas.requests(Endpoint::ProxyConfig);
+    saas.fault(Endpoint::Stream, None);
+    eventually("the stream again, and a poll", async || {
+        saas.open_streams() == 1 && saas.requests(Endpoint::ProxyConfig) > polls
+    })
+    .await;
+    // The next thing the SDK hears is the next change: unchanged polls said nothing.
+    saas.toggle(&environment, FLAG, true);
+    assert_eq!(told(&stream.event().await), ("patch".into(), FLAG.into()));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_burst_costs_a_handful_of_fetches_and_announces_every_flag() {
+    let saas = simulator(1, 100).await;
+    let relay = relay(&saas, &[]).await;
+    let environment = saas.environments()[0].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let mut stream = relay.stream(&token, &key).await;
+    let names: BTreeSet<String> = saas
+        .flags(&environment)
+        .iter()
+        .map(|flag| flag["feature"].as_str().unwrap().to_owned())
+        .collect();
+    for name in &names {
+        saas.toggle(&environment, name, true);
+    }
+    let mut told_of = BTreeSet::new();
+    while told_of != names {
+        told_of.insert(told(&stream.event().await).1);
+    }
+    let fetches = saas.requests(Endpoint::FeatureConfigs);
+    assert!(fetches <= 10, "{fetches} fetches");
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn each_fault_of_saas_is_survived_and_recovered_from() {
+    let faults = [
+        Fault::Status(500, None),
+        Fault::Status(429, Some(0)),
+        Fault::Status(403, None),
+        Fault::Delay(Duration::from_secs(2)),
+        Fault::Hang,
+        Fault::Truncate,
+        Fault::Cut,
+        Fault::Body(String::new()),
+        Fault::Body("null".into()),
+        Fault::Body("{}".into()),
+        Fault::Body("[]".into()),
+        Fault::Body("<html>".into()),
+        Fault::Body(r#"{"environments":[],"pageCount":0}"#.into()),
+        Fault::Body(r#"{"environments":null,"pageCount":1}"#.into()),
+    ];
+    let endpoints = [
+        Endpoint::ProxyAuth,
+        Endpoint::ProxyConfig,
+        Endpoint::FeatureConfigs,
+        Endpoint::TargetSegments,
+        Endpoint::Stream,
+    ];
+    let mut checks = tokio::task::JoinSet::new();
+    for endpoint in endpoints {
+        for fault in faults.clone() {
+            checks.spawn(survives(endpoint, fault));
+            if checks.len() >= 14 {
+                checks.join_next().await.unwrap().unwrap();
+            }
+        }
+    }
+    while let Some(check) = checks.join_next().await {
+        check.unwrap();
+    }
+}
+
+async fn survives(endpoint: Endpoint, fault: Fault) {
+    let what = format!("{endpoint:?} × {fault:?}");
+    let saas = simulator(2, 6).await;
+    let relay = relay(&saas, &[]).await;
+    let environment = saas.environments()[0].clone();
+    let token = relay.token(&saas.sdk_key(&environment)).await;
+    eventually(&format!("{what}: the stream of SaaS"), async || saas.open_streams() == 1).await;
+    let before = relay.flags(&environment, &token).await;
+    let groups = format!("/client/env/{environment}/target-segments");
+    let groups_before = relay.json(&groups, &token).await;
+
+    saas.fault(endpoint, Some(fault));
+    let asked = saas.requests(endpoint);
+    if endpoint == Endpoint::ProxyAuth {
+        saas.revoke_tokens();
+    }
+    saas.patch_flag(&environment, FLAG, |_| {}, true);
+    saas.patch_group(&environment, "group-0", |_| {}, true);
+    saas.cut_streams();
+    eventually(&format!("{what}: asked"), async || saas.requests(endpoint) > asked).await;
+    let now = relay.flags(&environment, &token).await;
+    assert_eq!(now.as_array().map(Vec::len), before.as_array().map(Vec::len), "{what}");
+    let groups_now = relay.json(&groups, &token).await;
+    assert_eq!(groups_now.as_array().map(Vec::len), groups_before.as_array().map(Vec::len), "{what}");
+
+    saas.fault(endpoint, None);
+    saas.toggle(&environment, FLAG, false);
+    let expected = saas.flags(&environment)[0]["version"].clone();
+    eventually(&format!("{what}: recovered"), async || {
+        relay.flags(&environment, &token).await[0]["version"] == expected
+    })
+    .await;
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn empty_lists_remove_nothing() {
+    let saas = simulator(2, 6).await;
+    let relay = relay(&saas, &[]).await;
+    let environment = saas.environments()[0].clone();
+    let token = relay.token(&saas.sdk_key(&environment)).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let list = |value: &str| {
+        let entries: Vec<String> = saas
+            .environments()
+            .iter()
+            .map(|id| format!(r#"{{"id":"{id}","apiKeys":{value},"featureConfigs":{value},"segments":{value}}}"#))
+            .collect();
+        format!(r#"{{"environments":[{}],"pageIndex":0,"pageCount":1}}"#, entries.join(","))
+    };
+    for value in ["[]", "null", "{}"] {
+        saas.fault(Endpoint::ProxyConfig, Some(Fault::Body(list(value))));
+        let asked = saas.requests(Endpoint::ProxyConfig);
+        saas.cut_streams();
+        eventually("polls", async || saas.requests(Endpoint::ProxyConfig) > asked + 2).await;
+        assert_eq!(relay.flags(&environment, &token).await.as_array().unwrap().len(), 6, "{value}");
+    }
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn a_mute_stream_is_dead_and_opened_again() {
+    let saas = simulator(1, 6).await;
+    let relay = relay(&saas, &[]).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let opened = saas.requests(Endpoint::Stream);
+    saas.mute_streams(true);
+    eventually("opened again", async || saas.requests(Endpoint::Stream) > opened).await;
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn without_the_stream_polls_take_its_place() {
+    let saas = simulator(1, 6).await;
+    let relay = relay(&saas, &[("FLAG_STREAM_ENABLED", "false")]).await;
+    let environment = saas.environments()[0].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    let mut stream = relay.stream(&token, &key).await;
+    saas.toggle(&environment, FLAG, false);
+    assert_eq!(told(&stream.event().await), ("patch".into(), FLAG.into()));
+    assert_eq!(saas.requests(Endpoint::Stream), 0);
+    let health = relay.get("/health", None).await.text().await.unwrap();
+    assert!(health.contains("\"CONNECTED\""), "{health}");
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_away_is_told_what_changed_also_across_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let saas = simulator(1, 6).await;
+    let relay = relay_with_data(&saas, data.path()).await;
+    let environment = saas.environments()[0].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let mut stream = relay.stream(&token, &key).await;
+    saas.toggle(&environment, FLAG, true);
+    stream.event().await;
+    drop(stream);
+    saas.delete_flag(&environment, "json-flag-3", true);
+    let gone = format!("/client/env/{environment}/feature-configs/json-flag-3");
+    eventually("the deletion", async || relay.status(&gone, Some(&token)).await == 404).await;
+    let mut again = relay.stream(&token, &key).await;
+    assert_eq!(told(&again.event().await), ("patch".into(), FLAG.into()));
+    assert_eq!(told(&again.event().await), ("delete".into(), "json-flag-3".into()));
+    relay.stop().await;
+
+    // Changed while no relay ran: what the first sync finds counts as changed now.
+    saas.toggle(&environment, "string-flag-1", false);
+    let relay = relay_with_data(&saas, data.path()).await;
+    eventually("synced", async || {
+        relay.get("/health", None).await.text().await.unwrap().contains("\"SYNCED\"")
+    })
+    .await;
+    let mut after = relay.stream(&token, &key).await;
+    let mut names = BTreeSet::new();
+    for _ in 0..3 {
+        names.insert(told(&after.event().await).1);
+    }
+    let expected = [FLAG, "json-flag-3", "string-flag-1"].map(ToOwned::to_owned);
+    assert_eq!(names, expected.into());
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_without_saas_listens_at_once_and_serves_what_was_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let saas = simulator(3, 6).await;
+    let relay = relay_with_data(&saas, data.path()).await;
+    let environment = saas.environments()[1].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    let before = relay.get(&format!("/client/env/{environment}/feature-configs"), Some(&token)).await;
+    let before = before.text().await.unwrap();
+    relay.stop().await;
+    for fault in [Fault::Hang, Fault::Status(503, None), Fault::Body("garbage".into())] {
+        for endpoint in Endpoint::ALL {
+            saas.fault(endpoint, Some(fault.clone()));
+        }
+        let started = Instant::now();
+        let relay = relay_with_data(&saas, data.path()).await;
+        relay.ready().await;
+        println!("{fault:?}: ready after {:?}", started.elapsed());
+        let now = relay.get(&format!("/client/env/{environment}/feature-configs"), Some(&token)).await;
+        assert_eq!(now.text().await.unwrap(), before);
+        relay.token(&key).await;
+        let health = relay.get("/health", None).await;
+        assert_eq!(health.status(), 200);
+        assert!(health.text().await.unwrap().contains("FAILED_TO_SYNC"));
+        // A key that nobody can know yet is held, then told to come back: it is not refused.
+        let unknown = relay.post("/client/auth", None, json!({"apiKey": "unknown"}).to_string()).await;
+        assert_eq!(unknown.status(), 503);
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn requests_of_a_cold_start_are_held_until_there_is_something_to_serve() {
+    let saas = simulator(1, 6).await;
+    for endpoint in Endpoint::ALL {
+        saas.fault(endpoint, Some(Fault::Status(503, None)));
+    }
+    let mut patient = tuning();
+    patient.limits.hold = Duration::from_secs(15);
+    let relay = start(&saas.url(), &saas.proxy_key(), &[], patient).await;
+    assert_eq!(relay.status("/readyz", None).await, 503);
+    assert_eq!(relay.status("/health", None).await, 500);
+    assert_eq!(relay.status("/livez", None).await, 200);
+    let key = saas.sdk_key(&saas.environments()[0]);
+    let (token, ()) = tokio::join!(relay.token(&key), async {
+        let asked = saas.requests(Endpoint::ProxyAuth);
+        eventually("more tries", async || saas.requests(Endpoint::ProxyAuth) > asked + 2).await;
+        for endpoint in Endpoint::ALL {
+            saas.fault(endpoint, None);
+        }
+    });
+    assert!(!token.is_empty());
+    let unknown = relay.post("/client/auth", None, json!({"apiKey": "unknown"}).to_string()).await;
+    assert_eq!(unknown.status(), 401);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_reach_saas_and_are_flushed_at_the_end() {
+    let saas = simulator(1, 6).await;
+    let relay = relay(&saas, &[]).await;
+    let environment = saas.environments()[0].clone();
+    let token = relay.token(&saas.sdk_key(&environment)).await;
+    let body = json!({"metricsData": [{"timestamp": 1, "count": 2, "metricsType": "FFMETRICS", "attributes": [
+        {"key": "featureIdentifier", "value": FLAG}, {"key": "variationIdentifier", "value": "true"},
+    ]}]});
+    let path = format!("/metrics/{environment}");
+    for _ in 0..10 {
+        assert_eq!(relay.post(&path, Some(&token), body.to_string()).await.status(), 200);
+    }
+    eventually("the counts", async || saas.metric_count(&environment, FLAG, "true") == 20).await;
+    assert_eq!(relay.post(&path, Some(&token), "[]").await.status(), 400);
+    assert_eq!(relay.post("/metrics/other", Some(&token), body.to_string()).await.status(), 401);
+    assert_eq!(relay.post("/metrics", Some(&token), body.to_string()).await.status(), 200);
+    relay.stop().await;
+    assert_eq!(saas.metric_count(&environment, FLAG, "true"), 22);
+}
