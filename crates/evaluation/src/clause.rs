@@ -1,28 +1,10 @@
-//! A clause of a rule, compiled, and the bucket of a distribution.
+//! Clauses: what a rule asks of a target.
 
-use serde::Deserialize;
+use crate::names::Names;
+use crate::pattern::Pattern;
+use crate::{Target, case, shape};
 
-use crate::{fold, go_regex::GoRegex, model, target::Target};
-
-/// The lists of groups that a flag or group refers to, by slot.
-pub(crate) type GroupLists = Box<[Box<[Box<str>]>]>;
-
-#[derive(Deserialize, Clone)]
-pub(crate) struct ClauseJson {
-    attribute: Option<String>,
-    op: Option<String>,
-    values: Option<Vec<String>>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Clause {
-    /// The target is in the list of groups of this slot.
-    InGroups(u32),
-    /// The attribute's text, not empty, compares so.
-    Attribute(Attribute, Test),
-    Never,
-}
-
+/// Where an attribute's text is found.
 #[derive(Debug)]
 pub(crate) enum Attribute {
     Identifier,
@@ -30,163 +12,168 @@ pub(crate) enum Attribute {
     Other(Box<str>),
 }
 
+impl Attribute {
+    pub(crate) fn new(name: Box<str>) -> Self {
+        match &*name {
+            "identifier" => Self::Identifier,
+            "name" => Self::Name,
+            _ => Self::Other(name),
+        }
+    }
+
+    /// `None` if it is empty or absent.
+    pub(crate) fn text<'t>(&self, target: &'t Target) -> Option<&'t str> {
+        let text = match self {
+            Self::Identifier => &*target.identifier,
+            Self::Name => &*target.name,
+            Self::Other(name) if name.is_empty() => return None,
+            Self::Other(name) => target.attribute(name)?,
+        };
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// What is asked of the attribute's text.
 #[derive(Debug)]
 pub(crate) enum Test {
-    /// Folded.
     Equal(Box<str>),
     EqualSensitive(Box<str>),
-    /// Sorted.
-    In(Box<[Box<str>]>),
+    In(Names),
     StartsWith(Box<str>),
     EndsWith(Box<str>),
     Contains(Box<str>),
     Greater(Box<str>),
-    Match(Box<GoRegex>),
+    Match(Box<Pattern>),
+}
+
+#[derive(Debug)]
+pub(crate) enum Clause {
+    Never,
+    Text(Attribute, Test),
+    /// The target is in this list of groups.
+    Groups(ListId),
+}
+
+/// Which of its owner's lists of groups.
+pub(crate) type ListId = u32;
+
+/// The lists of groups that a flag or group refers to, by name.
+pub(crate) type Lists = Vec<Box<[Box<str>]>>;
+
+pub(crate) fn add_list(lists: &mut Lists, names: Vec<Box<str>>) -> ListId {
+    lists.push(names.into());
+    // JSON of more than 4 GiB is not read in one piece.
+    ListId::try_from(lists.len() - 1).unwrap_or(ListId::MAX)
 }
 
 impl Clause {
-    pub(crate) fn compile_all(
-        clauses: Vec<ClauseJson>,
-        lists: &mut Vec<Box<[Box<str>]>>,
-    ) -> Box<[Self]> {
-        clauses
-            .into_iter()
-            .map(|clause| Self::compile(clause, lists))
-            .collect()
+    pub(crate) fn new(clause: shape::Clause, lists: &mut Lists) -> Self {
+        if clause.op.as_ref() == "segmentMatch" && !clause.values.is_empty() {
+            return Self::Groups(add_list(lists, clause.values));
+        }
+        match Test::new(&clause.op, clause.values) {
+            Some(test) => Self::Text(Attribute::new(clause.attribute), test),
+            None => Self::Never,
+        }
     }
 
-    fn compile(json: ClauseJson, lists: &mut Vec<Box<[Box<str>]>>) -> Self {
-        let values = json.values.unwrap_or_default();
-        let Some(first) = values.first().map(|first| Box::<str>::from(first.as_str())) else {
-            return Self::Never;
-        };
-        let test = match json.op.as_deref().unwrap_or_default() {
-            "segmentMatch" => {
-                return model::slot(lists, values).map_or(Self::Never, Self::InGroups);
+    /// `in_groups` answers for a list of groups.
+    pub(crate) fn holds(&self, target: &Target, in_groups: impl FnOnce(ListId) -> bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Text(attribute, test) => {
+                attribute.text(target).is_some_and(|text| test.holds(text))
             }
-            "equal" => Test::Equal(fold::fold(&first).into()),
-            "equal_sensitive" => Test::EqualSensitive(first),
-            "in" => {
-                let mut values: Vec<Box<str>> = values.into_iter().map(Into::into).collect();
-                values.sort_unstable();
-                Test::In(values.into())
-            }
-            "starts_with" => Test::StartsWith(first),
-            "ends_with" => Test::EndsWith(first),
-            "contains" => Test::Contains(first),
-            "gt" => Test::Greater(first),
-            "match" => match GoRegex::compile(&first) {
-                Ok(regex) => Test::Match(Box::new(regex)),
-                Err(_) => return Self::Never,
-            },
-            _ => return Self::Never,
-        };
-        let attribute = match json.attribute.as_deref().unwrap_or_default() {
-            "" => return Self::Never,
-            "identifier" => Attribute::Identifier,
-            "name" => Attribute::Name,
-            other => Attribute::Other(other.into()),
-        };
-        Self::Attribute(attribute, test)
+            Self::Groups(list) => in_groups(*list),
+        }
     }
 }
 
 impl Test {
-    /// Whether the target's attribute passes.
-    pub(crate) fn holds(&self, attribute: &Attribute, target: &Target) -> bool {
-        let text = match attribute {
-            Attribute::Identifier => target.identifier(),
-            Attribute::Name => target.name(),
-            Attribute::Other(name) => target.attribute(name).unwrap_or_default(),
-        };
-        if text.is_empty() {
-            return false;
-        }
+    /// `None` if it never holds.
+    fn new(op: &str, mut values: Vec<Box<str>>) -> Option<Self> {
+        let first = std::mem::take(values.first_mut()?);
+        Some(match op {
+            "equal" => Self::Equal(first),
+            "equal_sensitive" => Self::EqualSensitive(first),
+            "in" => {
+                values[0] = first;
+                Self::In(Names::new(values))
+            }
+            "starts_with" => Self::StartsWith(first),
+            "ends_with" => Self::EndsWith(first),
+            "contains" => Self::Contains(first),
+            "gt" => Self::Greater(first),
+            "match" => Self::Match(Box::new(Pattern::new(&first)?)),
+            _ => return None,
+        })
+    }
+
+    fn holds(&self, text: &str) -> bool {
         match self {
-            Self::Equal(folded) => fold::folds_to(text, folded),
+            Self::Equal(value) => case::equal(text, value),
             Self::EqualSensitive(value) => *text == **value,
-            Self::In(values) => contains(values, text),
+            Self::In(values) => values.contains(text),
             Self::StartsWith(value) => text.starts_with(&**value),
             Self::EndsWith(value) => text.ends_with(&**value),
             Self::Contains(value) => text.contains(&**value),
             Self::Greater(value) => *text > **value,
-            Self::Match(regex) => regex.is_match(text),
+            Self::Match(pattern) => pattern.is_found(text),
         }
     }
-}
-
-/// Whether sorted texts hold one.
-pub(crate) fn contains(sorted: &[Box<str>], text: &str) -> bool {
-    sorted.binary_search_by(|probe| (**probe).cmp(text)).is_ok()
-}
-
-/// The target's bucket of a distribution, 1…100; `None`: there is nothing to hash.
-pub(crate) fn target_bucket(bucket_by: &str, target: &Target) -> Option<u32> {
-    let text = match bucket_by {
-        "" => "",
-        "identifier" => target.identifier(),
-        "name" => target.name(),
-        other => target.attribute(other).unwrap_or_default(),
-    };
-    match (text, target.identifier()) {
-        ("", "") => None,
-        ("", identifier) => Some(bucket("identifier", identifier)),
-        (text, _) => Some(bucket(bucket_by, text)),
-    }
-}
-
-/// The bucket, 1…100, of an attribute's name and text.
-pub fn bucket(bucket_by: &str, text: &str) -> u32 {
-    murmur3([bucket_by.as_bytes(), b":", text.as_bytes()]) % 100 + 1
-}
-
-/// MurmurHash3 x86 32-bit with seed 0, over the joined parts, without joining them. Our own in
-/// twenty lines, since the published crates read through `io::Read` or join first.
-fn murmur3<const N: usize>(parts: [&[u8]; N]) -> u32 {
-    const C1: u32 = 0xcc9e_2d51;
-    const C2: u32 = 0x1b87_3593;
-    let scramble = |k: u32| k.wrapping_mul(C1).rotate_left(15).wrapping_mul(C2);
-    let (mut hash, mut block, mut length) = (0_u32, 0_u32, 0_u32);
-    for &byte in parts.iter().copied().flatten() {
-        block |= u32::from(byte) << (length % 4 * 8);
-        length = length.wrapping_add(1);
-        if length % 4 == 0 {
-            hash ^= scramble(block);
-            hash = hash
-                .rotate_left(13)
-                .wrapping_mul(5)
-                .wrapping_add(0xe654_6b64);
-            block = 0;
-        }
-    }
-    if length % 4 != 0 {
-        hash ^= scramble(block);
-    }
-    hash ^= length;
-    hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
-    hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
-    hash ^ (hash >> 16)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn holds(attribute: &str, op: &str, values: &[&str]) -> bool {
+        let json = br#"{"identifier":"Harness","name":"","attributes":
+            {"identifier":"other","name":"other","n":9,"empty":"","":"x","anonymous":"yes"}}"#;
+        let clause = shape::Clause {
+            attribute: attribute.into(),
+            op: op.into(),
+            values: values.iter().map(|&v| v.into()).collect(),
+        };
+        let clause = Clause::new(clause, &mut Lists::new());
+        clause.holds(&Target::parse(json).unwrap(), |_| false)
+    }
+
     #[test]
-    fn hashes_and_buckets_are_those_of_the_contract() {
-        for (by, text, hash, expected) in [
-            ("identifier", "harness", 3_586_580_905, 6),
-            ("email", "alice@harness.io", 32_588_612, 13),
-            ("name", "Bob Smith", 1_870_072_121, 22),
-            ("age", "56", 2_591_529_295, 96),
-            ("identifier", "日本", 2_569_590_030, 31),
+    fn operators_are_those_of_the_contract() {
+        for (op, values, expected) in [
+            ("equal", &["hARNESS"][..], true),
+            ("equal", &["x", "Harness"], false),
+            ("equal_sensitive", &["Harness"], true),
+            ("equal_sensitive", &["harness"], false),
+            ("in", &["x", "Harness"], true),
+            ("in", &["x", "harness"], false),
+            ("starts_with", &["Har"], true),
+            ("starts_with", &[""], true),
+            ("starts_with", &["har"], false),
+            ("ends_with", &["ness"], true),
+            ("ends_with", &["Ness"], false),
+            ("contains", &["rne"], true),
+            ("contains", &["RNE"], false),
+            ("gt", &["Harnes"], true),
+            ("gt", &["Harness"], false),
+            ("match", &["^H.*s$"], true),
+            ("match", &["("], false),
+            ("equal", &[], false),
+            ("", &["Harness"], false),
+            ("Equal", &["Harness"], false),
+            ("not_equal", &["x"], false),
         ] {
-            assert_eq!(
-                murmur3([by.as_bytes(), b":", text.as_bytes()]),
-                hash,
-                "{by}:{text}"
-            );
-            assert_eq!(bucket(by, text), expected, "{by}:{text}");
+            assert_eq!(holds("identifier", op, values), expected, "{op} {values:?}");
         }
+        assert!(holds("n", "gt", &["100"]));
+    }
+
+    #[test]
+    fn empty_and_absent_texts_never_match() {
+        for attribute in ["name", "empty", "", "absent", "Identifier"] {
+            assert!(!holds(attribute, "contains", &[""]), "{attribute}");
+        }
+        assert!(holds("anonymous", "equal", &["yes"]));
     }
 }

@@ -1,21 +1,45 @@
-//! The model of flags, target groups and targets, and the engine that evaluates them.
+//! The evaluation engine: (an environment's flags and groups, a flag, a
+//! target) → a variation. Pure and deterministic; it does no I/O, asks no
+//! clock and logs nothing. The contract is the page "Evaluation".
 //!
-//! Pure and deterministic: no I/O, no clock, no logging. Flags and groups are compiled once when
-//! they change ([`Flag::parse`], [`Group::parse`]) and linked by index ([`Environment::new`]); an
-//! evaluation then only compares. Nothing recurses over its input, so no shape of it can exhaust
-//! the stack. The same inputs give the same variation for ever.
+//! Flags and groups are compiled one by one ([`Flag::parse`],
+//! [`Group::parse`]), linked together ([`Environment::new`]) and then
+//! evaluated without parsing, hashing or looking up names. No shape or depth
+//! of what is given recurses.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ff_evaluation::{Environment, Flag, Target};
+//!
+//! let flag = Flag::parse(r#"{"feature": "dark", "state": "off", "offVariation": "no",
+//!     "variations": [{"identifier": "no", "value": "false"}]}"#)?;
+//! let environment = Environment::new(vec![Arc::new(flag)], vec![]);
+//! let answer = environment.evaluate("dark", &Target::from_identifier("alice"));
+//! assert_eq!(answer.unwrap().unwrap().value.as_ref(), "false");
+//! # Ok::<(), ff_evaluation::ParseError>(())
+//! ```
 
-mod circles;
+mod bucket;
+mod case;
 mod clause;
-mod engine;
-mod fold;
-mod go_regex;
-mod groups;
-mod model;
+mod environment;
+mod evaluator;
+mod flag;
+mod graph;
+mod group;
+mod json;
+mod links;
+mod membership;
+mod names;
+mod pattern;
+mod shape;
 mod target;
 mod text;
 
-pub use clause::bucket;
-pub use engine::{Environment, EvaluationError, Evaluator};
-pub use model::{Flag, Group, ParseError, Variation};
+pub use bucket::bucket;
+pub use environment::Environment;
+pub use evaluator::{EvaluationError, Evaluator};
+pub use flag::{Flag, Variation};
+pub use group::Group;
+pub use shape::ParseError;
 pub use target::{Target, TargetError};

@@ -1,288 +1,244 @@
-//! A target: who a flag is evaluated for, with the text of each attribute prepared.
+//! A target: who a flag is evaluated for.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use crate::json::{Document, Value, ValueId};
+use crate::text;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::json;
-
-use crate::text::{self, Value};
-
-/// Who a flag is evaluated for.
+/// A target, its attributes reduced to their texts, which is all that an
+/// evaluation looks at. Equal targets get equal answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Target {
-    identifier: Box<str>,
-    name: Box<str>,
-    anonymous: Option<bool>,
-    /// Sorted by name.
-    attributes: Box<[Attribute]>,
+    /// Who it is; may be empty.
+    pub identifier: Box<str>,
+    /// The name; may be empty.
+    pub name: Box<str>,
+    /// Carried, not evaluated.
+    pub anonymous: bool,
+    /// Sorted by key; attributes that are null are left out.
+    attributes: Box<[(Box<str>, Box<str>)]>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Attribute {
-    name: Box<str>,
-    value: Value,
-    /// The text, where it is not the value itself.
-    text: Option<Box<str>>,
+/// Why a target is malformed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The text is not JSON, or something follows it.
+    #[error("not JSON")]
+    NotJson,
+    /// The JSON is of another type.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// A field that is known has a type that it must not have.
+    #[error("`{0}` is of the wrong type")]
+    WrongType(&'static str),
+    /// An attribute is or has a number that is infinite as a double.
+    #[error("a number is beyond a double")]
+    NumberTooLarge,
 }
-
-/// A target that is not what the contract says.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TargetError(String);
 
 impl Target {
-    /// Reads a target from JSON. Of two equal keys the last counts, a lone surrogate and invalid
-    /// UTF-8 are U+FFFD, unknown fields are ignored; nesting is bounded at 127 levels.
+    /// Parses a target as `Harness-Target` carries it. Unknown fields are
+    /// ignored, of equal keys the last counts, and what is not Unicode
+    /// becomes U+FFFD; depth is not limited.
     ///
     /// # Errors
-    /// Where the JSON is malformed or a field has a wrong type.
+    /// If the target is malformed as a whole.
+    ///
+    /// ```
+    /// let target = ff_evaluation::Target::parse(br#"{"identifier":"t","attributes":{"age":56.0}}"#)?;
+    /// assert_eq!(target.attribute("age"), Some("56"));
+    /// # Ok::<(), ff_evaluation::TargetError>(())
+    /// ```
     pub fn parse(json: &[u8]) -> Result<Self, TargetError> {
-        let text = String::from_utf8_lossy(json);
-        let text = replace_lone_surrogates(&text);
-        serde_json::from_str(&text).map_err(|error| TargetError(error.to_string()))
+        let document = Document::parse(json).map_err(|_| TargetError::NotJson)?;
+        let Value::Object(fields) = document.root() else {
+            return Err(TargetError::NotAnObject);
+        };
+        let field = |name| fields.get(name).map(|&id| document.value(id));
+        let text = |name: &'static str| match field(name) {
+            None | Some(Value::Null) => Ok(Box::default()),
+            Some(Value::Text(text)) => Ok(text.as_str().into()),
+            Some(_) => Err(TargetError::WrongType(name)),
+        };
+        let anonymous = match field("anonymous") {
+            None | Some(Value::Null) => false,
+            Some(&Value::Bool(anonymous)) => anonymous,
+            Some(_) => return Err(TargetError::WrongType("anonymous")),
+        };
+        let attributes = match field("attributes") {
+            None | Some(Value::Null) => Box::default(),
+            Some(Value::Object(attributes)) => {
+                check_numbers(&document, attributes.values())?;
+                // A map of texts is sorted by their bytes, as lookups need it.
+                let texts = attributes.iter().filter_map(|(key, &value)| {
+                    let text = text::of(&document, value)?;
+                    Some((key.as_str().into(), text.into()))
+                });
+                texts.collect()
+            }
+            Some(_) => return Err(TargetError::WrongType("attributes")),
+        };
+        Ok(Self {
+            identifier: text("identifier")?,
+            name: text("name")?,
+            anonymous,
+            attributes,
+        })
     }
 
     /// A target of which only the identifier is known.
-    pub fn from_identifier(identifier: &str) -> Self {
+    pub fn from_identifier(id: &str) -> Self {
         Self {
-            identifier: identifier.into(),
+            identifier: id.into(),
             ..Self::default()
         }
     }
 
-    /// A target from auth gets its identifier as name if it has none.
+    /// Takes the identifier as name if there is none, as targets from
+    /// authentication do.
     #[must_use]
     pub fn with_name_default(mut self) -> Self {
         if self.name.is_empty() {
-            self.name = self.identifier.clone();
+            self.name.clone_from(&self.identifier);
         }
         self
     }
 
-    /// Its identifier; can be empty.
-    pub fn identifier(&self) -> &str {
-        &self.identifier
-    }
-
-    /// Its name; can be empty.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// JSON that reads back as an equal target.
-    pub fn to_json(&self) -> String {
-        let mut fields = vec![format!("\"identifier\":{}", json!(self.identifier))];
-        if !self.name.is_empty() {
-            fields.push(format!("\"name\":{}", json!(self.name)));
-        }
-        if let Some(anonymous) = self.anonymous {
-            fields.push(format!("\"anonymous\":{anonymous}"));
-        }
-        if !self.attributes.is_empty() {
-            let attributes: Vec<String> = self
-                .attributes
-                .iter()
-                .map(|a| format!("{}:{}", json!(a.name), to_json(&a.value)))
-                .collect();
-            fields.push(format!("\"attributes\":{{{}}}", attributes.join(",")));
-        }
-        format!("{{{}}}", fields.join(","))
-    }
-
-    /// The text of an attribute; `None` where it is absent or null.
-    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
-        let at = self
+    /// The text of an attribute; `None` if it is null or absent.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        let found = self
             .attributes
-            .binary_search_by(|a| (*a.name).cmp(name))
-            .ok()?;
-        let attribute = &self.attributes[at];
-        match (&attribute.value, &attribute.text) {
-            (Value::String(text), _) => Some(text),
-            (_, text) => text.as_deref(),
-        }
+            .binary_search_by(|(key, _)| key.as_ref().cmp(name));
+        found.ok().map(|at| self.attributes[at].1.as_ref())
     }
-}
 
-fn to_json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(b) => json!(b),
-        Value::Number(n) => json!(n),
-        Value::String(s) => json!(s),
-        Value::Array(items) => items.iter().map(to_json).collect(),
-        Value::Object(fields) => fields
+    /// Attributes and their texts, by key.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.attributes
             .iter()
-            .map(|(key, value)| (key.to_string(), to_json(value)))
-            .collect(),
+            .map(|(key, text)| (key.as_ref(), text.as_ref()))
+    }
+
+    /// JSON that parses to an equal target.
+    pub fn to_json(&self) -> String {
+        let attributes: serde_json::Map<String, serde_json::Value> = self
+            .attributes()
+            .map(|(key, text)| (key.to_owned(), text.into()))
+            .collect();
+        serde_json::json!({
+            "identifier": self.identifier,
+            "name": self.name,
+            "anonymous": self.anonymous,
+            "attributes": attributes,
+        })
+        .to_string()
     }
 }
 
-/// `\ud800` without its other half becomes `\ufffd`, as Go reads it; serde_json refuses it.
-fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
-    let escape = |at: usize| {
-        let hex = text.get(at..at + 6)?.strip_prefix("\\u")?;
-        u16::from_str_radix(hex, 16).ok()
-    };
-    let mut out = String::new();
-    let mut copied = 0;
-    let mut at = 0;
-    let bytes = text.as_bytes();
-    while at < bytes.len() {
-        if bytes[at] != b'\\' {
-            at += 1;
-            continue;
+fn check_numbers<'d>(
+    document: &'d Document,
+    values: impl Iterator<Item = &'d ValueId>,
+) -> Result<(), TargetError> {
+    let mut pending: Vec<ValueId> = values.copied().collect();
+    while let Some(id) = pending.pop() {
+        match document.value(id) {
+            Value::Number(number) if number.is_infinite() => {
+                return Err(TargetError::NumberTooLarge);
+            }
+            Value::Array(items) => pending.extend(items),
+            Value::Object(members) => pending.extend(members.values()),
+            _ => {}
         }
-        match escape(at) {
-            Some(0xd800..=0xdbff) if matches!(escape(at + 6), Some(0xdc00..=0xdfff)) => at += 12,
-            Some(0xd800..=0xdfff) => {
-                out.push_str(&text[copied..at]);
-                out.push_str("\\ufffd");
-                at += 6;
-                copied = at;
-            }
-            _ => at += 2,
-        }
     }
-    if copied == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.push_str(&text[copied..]);
-    Cow::Owned(out)
-}
-
-impl<'de> Deserialize<'de> for Target {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TargetVisitor;
-        impl<'de> Visitor<'de> for TargetVisitor {
-            type Value = Target;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a target object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Target, A::Error> {
-                let mut target = Target::default();
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "identifier" => target.identifier = text_or_null(map.next_value()?),
-                        "name" => target.name = text_or_null(map.next_value()?),
-                        "anonymous" => target.anonymous = map.next_value()?,
-                        "attributes" => {
-                            let attributes: Option<BTreeMap<Box<str>, Value>> = map.next_value()?;
-                            target.attributes = prepare(attributes.unwrap_or_default());
-                        }
-                        _ => {
-                            map.next_value::<de::IgnoredAny>()?;
-                        }
-                    }
-                }
-                Ok(target)
-            }
-        }
-        deserializer.deserialize_map(TargetVisitor)
-    }
-}
-
-fn text_or_null(text: Option<String>) -> Box<str> {
-    text.unwrap_or_default().into()
-}
-
-fn prepare(attributes: BTreeMap<Box<str>, Value>) -> Box<[Attribute]> {
-    let prepare = |(name, value)| {
-        let text = match &value {
-            Value::String(_) => None,
-            other => text::text(other).map(Into::into),
-        };
-        Attribute { name, value, text }
-    };
-    attributes.into_iter().map(prepare).collect()
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ValueVisitor;
-        impl<'de> Visitor<'de> for ValueVisitor {
-            type Value = Value;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a JSON value")
-            }
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
-            }
-            fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
-                Ok(Value::Bool(b))
-            }
-            fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
-                Ok(Value::Number(n as f64))
-            }
-            fn visit_u64<E>(self, n: u64) -> Result<Value, E> {
-                Ok(Value::Number(n as f64))
-            }
-            fn visit_f64<E>(self, n: f64) -> Result<Value, E> {
-                Ok(Value::Number(n))
-            }
-            fn visit_str<E>(self, s: &str) -> Result<Value, E> {
-                Ok(Value::String(s.into()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = seq.next_element()? {
-                    items.push(item);
-                }
-                Ok(Value::Array(items.into()))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                let mut fields = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry::<Box<str>, Value>()? {
-                    fields.insert(key, value);
-                }
-                Ok(Value::Object(fields.into_iter().collect()))
-            }
-        }
-        deserializer.deserialize_any(ValueVisitor)
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_malformed_and_what_is_not() {
-        let parse = |json: &str| Target::parse(json.as_bytes());
-        for good in [
-            "{}",
-            r#"{"identifier":null,"name":null,"anonymous":null,"attributes":null}"#,
-            r#"{"identifier":"a","anonymous":true,"x":[{}]}"#,
-        ] {
-            assert!(parse(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "[]",
-            "7",
-            "{} x",
-            r#"{"identifier":1}"#,
-            r#"{"name":[]}"#,
-            r#"{"anonymous":"x"}"#,
-            r#"{"attributes":[]}"#,
-            r#"{"attributes":{"a":1e400}}"#,
-            "{",
-        ] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-        assert!(parse(&format!("{{\"attributes\":{{\"a\":{}", "[".repeat(100_000))).is_err());
-        let twice = parse(r#"{"identifier":"a","identifier":"b","attributes":{"x":1,"x":2}}"#);
-        let twice = twice.unwrap();
-        assert_eq!((twice.identifier(), twice.attribute("x")), ("b", Some("2")));
-        let lone = parse(r#"{"identifier":"\ud800x\udc00\ud83d\ude00\\ud800"}"#).unwrap();
-        assert_eq!(lone.identifier(), "\u{fffd}x\u{fffd}😀\\ud800");
-        let invalid = Target::parse(b"{\"identifier\":\"\xff\"}").unwrap();
-        assert_eq!(invalid.identifier(), "\u{fffd}");
+    fn parse(json: &str) -> Result<Target, TargetError> {
+        Target::parse(json.as_bytes())
     }
 
     #[test]
-    fn json_reads_back_as_an_equal_target() {
-        let json = r#"{"identifier":"a","name":"n","anonymous":false,"attributes":{"z":[1.5,-0.0,{"k":null}],"b":"\u0001"}}"#;
-        let target = Target::parse(json.as_bytes()).unwrap();
-        assert_eq!(Target::parse(target.to_json().as_bytes()).unwrap(), target);
+    fn null_and_absent_fields_are_empty() {
+        for json in [
+            "{}",
+            r#"{"identifier":null,"name":null,"anonymous":null,"attributes":null}"#,
+            r#" {"attributes":{"a":null},"unknown":[{"b":1e999}]} "#,
+        ] {
+            assert_eq!(parse(json), Ok(Target::default()), "{json}");
+        }
+    }
+
+    #[test]
+    fn malformed_targets_are_refused() {
+        for json in [
+            "",
+            "null",
+            "[]",
+            "\"a\"",
+            "{} x",
+            "{}{}",
+            "{\"a\"}",
+            "{,}",
+            "{\"a\":1,}",
+            "{\"a\":01}",
+            "{\"a\":1.}",
+            "{\"a\":+1}",
+            "{\"a\":.5}",
+            "{\"a\":1e}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\u12\"}",
+            "{\"a\":tru}",
+            "{\"a\":[1,]}",
+            "{\"a\":[1",
+            "{\"a\":NaN}",
+            "{'a':1}",
+            r#"{"identifier":1}"#,
+            r#"{"name":[]}"#,
+            r#"{"anonymous":"true"}"#,
+            r#"{"attributes":[]}"#,
+            r#"{"attributes":"a"}"#,
+            r#"{"attributes":{"a":1e309}}"#,
+            r#"{"attributes":{"a":[{"b":-1e999}]}}"#,
+        ] {
+            assert!(parse(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn of_equal_keys_the_last_counts() {
+        let json = r#"{"identifier":1,"identifier":"a","attributes":{"k":1},"attributes":{"k":2,"k":{"x":1,"x":2}}}"#;
+        let target = parse(json).unwrap();
+        assert_eq!(&*target.identifier, "a");
+        assert_eq!(target.attribute("k"), Some(r#"{"x":2}"#));
+    }
+
+    #[test]
+    fn what_is_not_unicode_is_replaced() {
+        let target =
+            parse(r#"{"identifier":"\ud800a\udc00\ud83d\ude00\ud800\u0041\ud83d\ud83d\ude00"}"#);
+        assert_eq!(
+            &*target.unwrap().identifier,
+            "\u{fffd}a\u{fffd}😀\u{fffd}A\u{fffd}😀"
+        );
+        let target = Target::parse(b"{\"identifier\":\"a\xe6\x97\xffb\"}").unwrap();
+        assert_eq!(&*target.identifier, "a\u{fffd}\u{fffd}\u{fffd}b");
+    }
+
+    #[test]
+    fn json_parses_to_an_equal_target() {
+        let json = r#"{"identifier":"\u0000<\"é\u2028","name":"N","anonymous":true,
+            "attributes":{"b":[1,null],"a":{"x":"<"},"n":null,"":"e","f":1e21}}"#;
+        let target = parse(json).unwrap();
+        assert_eq!(parse(&target.to_json()), Ok(target));
+    }
+
+    #[test]
+    fn only_an_auth_target_gets_a_name() {
+        let target = Target::from_identifier("a");
+        assert_eq!(&*target.name, "");
+        assert_eq!(&*target.with_name_default().name, "a");
     }
 }

@@ -86,15 +86,15 @@ fn parse_target(raw: &RawValue) -> Result<Option<Target>, Refusal> {
     let target = Target::parse(raw.get().as_bytes())
         .map_err(|error| Refusal::bad_request(format!("target is malformed: {error}")))?
         .with_name_default();
-    if target.identifier().is_empty() {
+    if target.identifier.is_empty() {
         return Ok(None);
     }
-    if !IDENTIFIER.is_match(target.identifier()) {
+    if !IDENTIFIER.is_match(&target.identifier) {
         return Err(Refusal::bad_request(
             "target.identifier takes letters, digits and . @ _ - only",
         ));
     }
-    if !NAME.is_match(target.name()) {
+    if !NAME.is_match(&target.name) {
         return Err(Refusal::bad_request(
             "target.name takes letters, digits, spaces and . @ _ - only",
         ));
@@ -128,7 +128,7 @@ mod tests {
         let parse = |json: &str| {
             let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
             parse_target(&raw)
-                .map(|t| t.map(|t| t.name().to_owned()))
+                .map(|t| t.map(|t| t.name.to_string()))
                 .map_err(|r| r.status.as_u16())
         };
         assert_eq!(parse("null"), Ok(None));

@@ -43,7 +43,7 @@ impl Targets {
     /// Remembers a target that came with auth.
     pub fn remember(&self, environment: &EnvironmentId, target: &Target, size: usize) {
         if size <= MOST_REMEMBERED {
-            let key = (environment.clone(), target.identifier().into());
+            let key = (environment.clone(), target.identifier.clone());
             self.lock().insert(key, Arc::new(target.clone()));
         }
     }
@@ -72,7 +72,7 @@ impl Targets {
         }
         let carried = claims.and_then(|claims| claims.target.as_ref());
         let carried = carried.and_then(|raw| Target::parse(raw.get().as_bytes()).ok());
-        if let Some(target) = carried.filter(|target| target.identifier() == identifier) {
+        if let Some(target) = carried.filter(|target| *target.identifier == *identifier) {
             return Arc::new(target);
         }
         self.get(environment, identifier)

@@ -22,8 +22,14 @@ use super::{
 pub enum Change {
     /// What a store kept from an earlier run; no event, and not a sync.
     Restored(Vec<(Prepared, Vec<Recent>)>),
-    /// A complete config: what it does not list is gone. An empty one changes nothing.
-    Config(Vec<Prepared>),
+    /// A complete config: of what was known when it was asked for, what it does not list is gone.
+    /// An empty one changes nothing.
+    Config {
+        /// What it lists.
+        environments: Vec<Prepared>,
+        /// What was held when it was asked for: newer environments are none of its business.
+        known: HashSet<EnvironmentId>,
+    },
     /// Each of these environments is now so (fields that are `None` stay).
     Environments(Vec<Prepared>),
     /// A flag or group is gone.
@@ -150,14 +156,17 @@ impl Writer {
                     batch.restore(prepared, recent.into());
                 }
             }
-            Change::Config(environments) if environments.is_empty() => {
+            Change::Config { environments, .. } if environments.is_empty() => {
                 tracing::warn!("a config without environments was ignored; what is held stays");
                 phase.synced |= !batch.holds_any();
             }
-            Change::Config(environments) => {
+            Change::Config {
+                environments,
+                known,
+            } => {
                 let listed: HashSet<_> = environments.iter().map(|e| e.id.clone()).collect();
-                for id in batch.ids().into_iter().filter(|id| !listed.contains(id)) {
-                    batch.remove(&id);
+                for id in known.iter().filter(|id| !listed.contains(*id)) {
+                    batch.remove(id);
                 }
                 environments
                     .into_iter()
@@ -260,6 +269,10 @@ impl Batch {
         let newer = |held: &Arc<Environment>| prepared.basis.is_some_and(|b| held.revision() > b);
         if held.as_ref().is_some_and(newer) {
             self.stale.push(prepared.id);
+            return;
+        }
+        // It was held when it was asked for, and was removed since: the answer is older than that.
+        if held.is_none() && prepared.basis.is_some_and(|basis| basis > 0) {
             return;
         }
         if let Some(outcome) = reconcile(held.as_deref(), prepared, self.revision, self.now) {

@@ -189,7 +189,7 @@ impl EmbeddedStore {
 
     /// Queues a target that no token can carry.
     pub fn remember_target(&self, environment: &EnvironmentId, target: &Target) {
-        let key = format!("{environment}\n{}", target.identifier());
+        let key = format!("{environment}\n{}", target.identifier);
         self.change(|queue| {
             if queue.targets.len() < MOST_QUEUED_TARGETS {
                 queue.targets.insert(key, target.to_json().into_bytes());
@@ -427,7 +427,10 @@ mod tests {
             (Arc::new(Relay::default()), tokio::sync::mpsc::channel(8));
         let (handle, _thread) = writer::spawn(relay, updates).unwrap();
         let prepared = entry::decode(ENTRY.as_bytes(), false).unwrap();
-        handle.apply(Change::Config(vec![prepared])).await.unwrap();
+        handle
+            .apply(Change::Environments(vec![prepared]))
+            .await
+            .unwrap();
         queue.recv().await.unwrap()
     }
 

@@ -1,6 +1,12 @@
 //! One whole relay with a simulated SaaS, in a line; and a client of its streams.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    missing_docs,
+    unreachable_pub
+)]
 
 use std::{collections::HashMap, path::Path, time::Duration};
 
@@ -28,12 +34,18 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(DEADLINE, all).await.is_ok(), "never came: {what}");
+    assert!(
+        tokio::time::timeout(DEADLINE, all).await.is_ok(),
+        "never came: {what}"
+    );
 }
 
 pub fn tuning() -> Tuning {
     Tuning {
-        limits: Limits { hold: Duration::from_secs(3), ..Limits::default() },
+        limits: Limits {
+            hold: Duration::from_secs(3),
+            ..Limits::default()
+        },
         intervals: Intervals {
             first_retry: Duration::from_millis(10),
             most_retry: Duration::from_millis(50),
@@ -52,7 +64,14 @@ pub fn tuning() -> Tuning {
 
 pub async fn simulator(environments: usize, flags: usize) -> Simulator {
     let heartbeat = Duration::from_millis(100);
-    Simulator::start(Options { environments, flags, heartbeat, ..Options::default() }).await.unwrap()
+    Simulator::start(Options {
+        environments,
+        flags,
+        heartbeat,
+        ..Options::default()
+    })
+    .await
+    .unwrap()
 }
 
 /// A running relay.
@@ -76,7 +95,11 @@ pub async fn relay_with_data(saas: &Simulator, data: &Path) -> Relay {
 pub async fn start(saas: &str, key: &str, more: &[(&str, &str)], tuning: Tuning) -> Relay {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut variables: HashMap<&str, &str> = more.iter().copied().collect();
-    variables.extend([("CLIENT_SERVICE", saas), ("METRIC_SERVICE", saas), ("PROXY_KEY", key)]);
+    variables.extend([
+        ("CLIENT_SERVICE", saas),
+        ("METRIC_SERVICE", saas),
+        ("PROXY_KEY", key),
+    ]);
     variables.entry("AUTH_SECRET").or_insert("test-secret");
     variables.entry("DRAIN_SECONDS").or_insert("5");
     let command = Settings::load(
@@ -84,21 +107,36 @@ pub async fn start(saas: &str, key: &str, more: &[(&str, &str)], tuning: Tuning)
         |name| variables.get(name).map(ToString::to_string),
         |path| std::fs::read_to_string(path),
     );
-    let Ok(Command::Run(settings)) = command else { panic!("{command:?}") };
+    let Ok(Command::Run(settings)) = command else {
+        panic!("{command:?}")
+    };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let listeners = Listeners { api: vec![listener], prometheus: None };
+    let listeners = Listeners {
+        api: vec![listener],
+        prometheus: None,
+    };
     let signals = Signals::default();
     let ended = tokio::spawn(role::run(*settings, tuning, listeners, signals.clone()));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    Relay { url: format!("http://127.0.0.1:{port}"), port, signals, ended, http }
+    Relay {
+        url: format!("http://127.0.0.1:{port}"),
+        port,
+        signals,
+        ended,
+        http,
+    }
 }
 
 impl Relay {
     /// Stops as SIGTERM does.
     pub async fn stop(self) {
         self.signals.tell();
-        tokio::time::timeout(DEADLINE, self.ended).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(DEADLINE, self.ended)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
     }
 
     /// Goes away without a word, as `kill -9` does to what is not on disk.
@@ -123,8 +161,16 @@ impl Relay {
         request.send().await.unwrap()
     }
 
-    pub async fn post(&self, path: &str, token: Option<&str>, body: impl Into<String>) -> reqwest::Response {
-        let mut request = self.http.post(format!("{}{path}", self.url)).body(body.into());
+    pub async fn post(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        body: impl Into<String>,
+    ) -> reqwest::Response {
+        let mut request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .body(body.into());
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -150,7 +196,8 @@ impl Relay {
     }
 
     pub async fn flags(&self, environment: &str, token: &str) -> Value {
-        self.json(&format!("/client/env/{environment}/feature-configs"), token).await
+        self.json(&format!("/client/env/{environment}/feature-configs"), token)
+            .await
     }
 
     /// A stream, past its first heartbeat.
@@ -166,7 +213,10 @@ impl Relay {
             "GET /stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nAPI-Key: {key}\r\n{more}\r\n"
         );
         socket.write_all(request.as_bytes()).await.unwrap();
-        Stream { socket, text: String::new() }
+        Stream {
+            socket,
+            text: String::new(),
+        }
     }
 }
 
@@ -179,10 +229,11 @@ pub struct Stream {
 impl Stream {
     /// Reads what comes next; `false` at the end.
     pub async fn read(&mut self) -> bool {
-        let mut buffer = [0; 65_536];
+        let mut buffer = vec![0; 65_536];
         let read = tokio::time::timeout(DEADLINE, self.socket.read(&mut buffer)).await;
         let read = read.expect("the stream is silent").unwrap_or(0);
-        self.text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        self.text
+            .push_str(std::str::from_utf8(&buffer[..read]).unwrap());
         read > 0
     }
 
@@ -193,7 +244,11 @@ impl Stream {
                 let rest = self.text.split_off(at + end.len());
                 return std::mem::replace(&mut self.text, rest);
             }
-            assert!(self.read().await, "the stream ended before {end:?}: {:?}", self.text);
+            assert!(
+                self.read().await,
+                "the stream ended before {end:?}: {:?}",
+                self.text
+            );
         }
     }
 

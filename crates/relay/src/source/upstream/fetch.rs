@@ -1,7 +1,11 @@
 //! From SaaS' answers to changes: fetches, parses on a thread that may take its time, and rejects
 //! whole what is not complete and valid.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -10,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::client::{Client, UpstreamError};
 use crate::state::{
-    Domain, EnvironmentId, Relay,
+    Change, Domain, EnvironmentId, Relay,
     prepare::{self, ConfigError, Prepared, RawEnvironment},
 };
 
@@ -47,23 +51,39 @@ type Revisions = HashMap<EnvironmentId, u64>;
 
 impl Fetcher {
     /// The whole config: every page, or nothing.
-    pub async fn everything(self: &Arc<Self>) -> Result<Vec<Prepared>, FetchError> {
+    pub async fn everything(self: &Arc<Self>) -> Result<Change, FetchError> {
         let revisions = Arc::new(self.revisions());
+        let known = revisions.keys().cloned().collect();
         let first = self.client.config_page(0).await?;
-        let (mut all, pages) = self.prepare_page(first, revisions.clone()).await?;
-        let rest = stream::iter(1..pages)
+        let (mut environments, shape) = self.prepare_page(first, revisions.clone()).await?;
+        let rest = stream::iter(1..shape.pages)
             .map(|page| {
                 let revisions = revisions.clone();
                 async move {
                     let body = self.client.config_page(page).await?;
-                    self.prepare_page(body, revisions)
-                        .await
-                        .map(|(environments, _)| environments)
+                    let (environments, now) = self.prepare_page(body, revisions).await?;
+                    // Something came or went between two pages: none of them can be trusted.
+                    if now == shape {
+                        Ok(environments)
+                    } else {
+                        Err(FetchError::from(moved()))
+                    }
                 }
             })
             .buffer_unordered(PAGES_AT_ONCE);
-        all.extend(rest.try_concat().await?);
-        Ok(all)
+        environments.extend(rest.try_concat().await?);
+        let mut listed = HashSet::new();
+        if environments.iter().any(|e| !listed.insert(e.id.clone())) {
+            return Err(moved().into());
+        }
+        if environments.is_empty() && !revisions.is_empty() {
+            let empty = "the config lists no environment, while some are held";
+            return Err(ConfigError::Incomplete(empty.into()).into());
+        }
+        Ok(Change::Config {
+            environments,
+            known,
+        })
     }
 
     /// The config of one environment.
@@ -135,13 +155,15 @@ impl Fetcher {
         self: &Arc<Self>,
         body: Bytes,
         revisions: Arc<Revisions>,
-    ) -> Result<(Vec<Prepared>, u64), FetchError> {
+    ) -> Result<(Vec<Prepared>, Shape), FetchError> {
         #[derive(Deserialize)]
         struct Page<'a> {
             #[serde(borrow)]
             environments: Option<Vec<RawEnvironment<'a>>>,
             #[serde(rename = "pageCount")]
             pages: Option<u64>,
+            #[serde(rename = "itemCount")]
+            items: Option<u64>,
         }
         let fetcher = self.clone();
         blocking(move || {
@@ -177,10 +199,27 @@ impl Fetcher {
                 prepared.basis = Some(revisions.get(&prepared.id).copied().unwrap_or(0));
                 environments.push(prepared);
             }
-            Ok((environments, pages))
+            Ok((
+                environments,
+                Shape {
+                    pages,
+                    items: page.items,
+                },
+            ))
         })
         .await
     }
+}
+
+/// What every page of one config says alike.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    pages: u64,
+    items: Option<u64>,
+}
+
+fn moved() -> ConfigError {
+    ConfigError::Incomplete("the config changed while its pages were fetched".into())
 }
 
 /// Whether an item is one of those named.

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -118,16 +118,20 @@ struct Session {
     queues: HashMap<EnvironmentId, Arc<Queue>>,
     workers: JoinSet<()>,
     fetches: Arc<Semaphore>,
+    short_lives: Backoff,
+    ended_early: bool,
 }
 
 impl Upstream {
     /// Follows SaaS until `stop`; returns early only when the state's writer is gone.
     pub async fn run(self, stop: CancellationToken) {
         let session = Session {
+            short_lives: self.intervals.backoff(),
+            ended_early: false,
             source: self,
             queues: HashMap::new(),
             workers: JoinSet::new(),
-            fetches: Arc::new(Semaphore::new(8)),
+            fetches: Arc::new(Semaphore::new(64)),
         };
         tokio::select! {
             () = session.run() => {}
@@ -163,7 +167,7 @@ impl Upstream {
     async fn sync(&self) -> Result<Vec<EnvironmentId>, FetchError> {
         let synced = async {
             let config = self.fetcher.everything().await?;
-            let applied = self.writer.apply(Change::Config(config)).await;
+            let applied = self.writer.apply(config).await;
             applied.map_err(|_| FetchError::Interrupted)
         };
         match synced.await {
@@ -301,12 +305,20 @@ impl Session {
             Ok(answer) => {
                 tracing::info!("the stream of SaaS is open");
                 self.source.set_stream(StreamState::Connected, false);
+                let opened = Instant::now();
                 let ended = self.read_stream(answer).await;
                 if ended.is_some() {
                     return ended;
                 }
                 self.source.set_stream(StreamState::Disconnected, true);
-                // The first attempt to reopen follows at once: only failures wait.
+                // The first attempt to reopen follows at once; a stream that ends again and again
+                // as soon as it is open is a failure, and waits.
+                if opened.elapsed() >= self.source.intervals.poll {
+                    self.short_lives.reset();
+                    self.ended_early = false;
+                } else if std::mem::replace(&mut self.ended_early, true) {
+                    sleep(self.short_lives.next(None, rand::random())).await;
+                }
                 self.poll_once().await
             }
             Err(UpstreamError::KeyRefused(_)) => Some(Ended::KeyRefused),
@@ -347,7 +359,7 @@ impl Session {
                 config = &mut resync, if !resynced => {
                     resynced = true;
                     match config {
-                        Ok(config) => match self.source.writer.apply(Change::Config(config)).await {
+                        Ok(config) => match self.source.writer.apply(config).await {
                             Ok(applied) => {
                                 self.source.set_config(ConfigState::Synced, None);
                                 self.refetch(applied.stale);
@@ -362,7 +374,7 @@ impl Session {
             let reason = match chunk {
                 Ok(Ok(Some(chunk))) => {
                     for piece in parser.push(&chunk) {
-                        if let Some(ended) = self.take(piece) {
+                        if let Some(ended) = self.take(piece).await {
                             return Some(ended);
                         }
                     }
@@ -377,7 +389,7 @@ impl Session {
         }
     }
 
-    fn take(&mut self, piece: Piece) -> Option<Ended> {
+    async fn take(&mut self, piece: Piece) -> Option<Ended> {
         let message = match piece {
             Piece::Event(text) => message::parse(&text),
             Piece::TooLarge => Err("an event above 1 MiB".to_owned()),
@@ -395,6 +407,10 @@ impl Session {
                 }
             }
             Ok(Message::EnvironmentsRemoved(ids)) => {
+                // At once: what is revoked must not wait for a fetch that is under way.
+                if let Err(ended) = self.apply(Change::EnvironmentsRemoved(ids.clone())).await {
+                    return Some(ended);
+                }
                 for id in ids {
                     self.queue(&id)
                         .push(Message::EnvironmentsRemoved(Vec::new()));
@@ -412,16 +428,31 @@ impl Session {
                 else {
                     return None;
                 };
-                // An environment that is not ours costs nothing.
+                let id = id.clone();
                 let relay = &self.source.fetcher.relay;
-                if self.queues.contains_key(id) || relay.environment(id.as_str()).is_some() {
-                    let id = id.clone();
-                    self.queue(&id).push(message);
+                let is_held = relay.environment(id.as_str()).is_some();
+                let key = match &message {
+                    Message::KeyAdded(_, key) => Some(Change::KeyAdded(id.clone(), *key)),
+                    Message::KeyRemoved(_, key) => Some(Change::KeyRemoved(id.clone(), *key)),
+                    _ => None,
+                };
+                match key.filter(|_| is_held) {
+                    Some(change) => return self.apply(change).await.err(),
+                    // An environment that is not ours costs nothing.
+                    None if is_held || self.queues.contains_key(&id) => {
+                        self.queue(&id).push(message);
+                    }
+                    None => {}
                 }
             }
             Err(reason) => tracing::warn!(reason, "an event of SaaS was dropped"),
         }
         None
+    }
+
+    async fn apply(&self, change: Change) -> Result<(), Ended> {
+        let applied = self.source.writer.apply(change).await;
+        applied.map(|_| ()).map_err(|_| Ended::Stopped)
     }
 
     fn refetch(&mut self, stale: Vec<EnvironmentId>) {
@@ -451,10 +482,7 @@ impl Session {
 }
 
 /// The whole config, repeated until it is there.
-async fn resync(
-    fetcher: Arc<Fetcher>,
-    intervals: Intervals,
-) -> Result<Vec<crate::state::prepare::Prepared>, Ended> {
+async fn resync(fetcher: Arc<Fetcher>, intervals: Intervals) -> Result<Change, Ended> {
     let mut backoff = intervals.backoff();
     loop {
         match fetcher.everything().await {

@@ -43,6 +43,8 @@ struct Work {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Presence {
     Added,
+    /// Held, but an answer about it was older: flags, groups and keys are asked for again.
+    Stale,
     Removed,
 }
 
@@ -144,8 +146,7 @@ impl Queue {
     /// Asks for everything again: an answer was older than what is held.
     pub(super) fn refetch(&self) {
         self.change(|work| {
-            work.fetch_flags = true;
-            work.fetch_groups = true;
+            work.presence.get_or_insert(Presence::Stale);
         });
     }
 }
@@ -205,12 +206,17 @@ impl Worker {
                     .await?;
                 return Ok(false);
             }
-            Some(Presence::Added) => {
-                // The token lists the environments that it may read.
-                self.fetcher.client.authenticate().await?;
+            Some(presence @ (Presence::Added | Presence::Stale)) => {
+                if presence == Presence::Added {
+                    // The token lists the environments that it may read.
+                    self.fetcher.client.authenticate().await?;
+                }
                 let _permit = self.fetches.acquire().await;
                 let config = self.fetcher.environment(&self.id).await?;
-                self.apply(Change::Environments(vec![config])).await?;
+                let applied = self.apply(Change::Environments(vec![config])).await?;
+                if !applied.stale.is_empty() {
+                    self.queue.refetch();
+                }
             }
             None => {}
         }

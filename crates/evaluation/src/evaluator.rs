@@ -1,0 +1,218 @@
+//! Evaluates flags for one target. Groups are decided once, and so are
+//! prerequisites: whether all that a flag requires, directly or not, is met
+//! depends only on what can be reached from it, so it is known of a whole
+//! circle at once, and the work for all flags is linear.
+
+use crate::environment::Environment;
+use crate::membership::Memberships;
+use crate::{Target, Variation};
+
+/// What would be served is no variation of the flag.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("flag `{flag}` has no variation `{variation}`")]
+pub struct EvaluationError {
+    /// The flag's identifier.
+    pub flag: String,
+    /// The variation's identifier, empty if there is nothing to serve.
+    pub variation: String,
+}
+
+/// Evaluates an environment's flags for one target.
+#[derive(Debug)]
+pub struct Evaluator<'a>(Evaluation<'a, 'a>);
+
+impl<'a> Evaluator<'a> {
+    pub(crate) fn new(environment: &'a Environment, target: &'a Target) -> Self {
+        Self(Evaluation::new(environment, target))
+    }
+
+    /// The variation of the flag at this index of [`Environment::flags`].
+    ///
+    /// # Errors
+    /// If what would be served is no variation of the flag.
+    ///
+    /// # Panics
+    /// If there is no such flag.
+    pub fn evaluate(&mut self, index: usize) -> Result<&'a Variation, EvaluationError> {
+        self.0.evaluate(index)
+    }
+}
+
+/// The same with a target that need not live as long as the answers.
+#[derive(Debug)]
+pub(crate) struct Evaluation<'a, 't> {
+    environment: &'a Environment,
+    memberships: Memberships<'a>,
+    target: &'t Target,
+    /// By flag; empty until a flag has prerequisites.
+    known: Vec<Known<'a>>,
+}
+
+/// What is known of a flag.
+#[derive(Clone, Copy, Debug)]
+struct Known<'a> {
+    /// Steps 2–6.
+    own: Own<'a>,
+    requirements: Requirements,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Own<'a> {
+    Unknown,
+    Failed,
+    Serves(&'a Variation),
+}
+
+/// Whether all that a flag requires is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Requirements {
+    Unknown,
+    /// Being checked: when it was found, and the earliest flag being checked
+    /// that it leads to.
+    Open {
+        found: u32,
+        earliest: u32,
+    },
+    Met,
+    NotMet,
+}
+
+impl<'a, 't> Evaluation<'a, 't> {
+    pub(crate) fn new(environment: &'a Environment, target: &'t Target) -> Self {
+        Self {
+            environment,
+            memberships: Memberships::new(environment),
+            target,
+            known: Vec::new(),
+        }
+    }
+
+    pub(crate) fn evaluate(&mut self, index: usize) -> Result<&'a Variation, EvaluationError> {
+        if !self.environment.prerequisites.row(index).is_empty() && !self.meets(index) {
+            return self.environment.flags()[index].off_variation();
+        }
+        match self.known.get(index).map(|known| known.own) {
+            Some(Own::Serves(variation)) => Ok(variation),
+            _ => self.own_variation(index),
+        }
+    }
+
+    fn own_variation(&mut self, index: usize) -> Result<&'a Variation, EvaluationError> {
+        let environment = self.environment;
+        environment.flags()[index].own_variation(self.target, |list| {
+            let groups = environment.flag_lists.list(index, list);
+            self.memberships.in_list(self.target, groups)
+        })
+    }
+
+    /// The identifier of a required flag's variation, if it has one.
+    fn required_variation(&mut self, index: usize) -> Option<&'a str> {
+        if let Own::Unknown = self.known[index].own {
+            let variation = self.own_variation(index);
+            self.known[index].own = variation.map_or(Own::Failed, Own::Serves);
+        }
+        match self.known[index].own {
+            Own::Serves(variation) => Some(&variation.identifier),
+            _ => None,
+        }
+    }
+
+    /// Whether every prerequisite that can be reached from a flag is met.
+    fn meets(&mut self, root: usize) -> bool {
+        if self.known.is_empty() {
+            let unknown = Known {
+                own: Own::Unknown,
+                requirements: Requirements::Unknown,
+            };
+            self.known = vec![unknown; self.environment.flags().len()];
+        }
+        match self.known[root].requirements {
+            Requirements::Met => true,
+            Requirements::NotMet => false,
+            _ => self.check(root),
+        }
+    }
+
+    fn check(&mut self, root: usize) -> bool {
+        let environment = self.environment;
+        let mut check = Check::default();
+        self.open(root, &mut check);
+        while let Some((flag, next)) = check.path.last_mut() {
+            let (flag, at) = (*flag, *next);
+            *next += 1;
+            let Some(&to) = environment.prerequisites.row(flag).get(at) else {
+                check.path.pop();
+                self.close(flag, &mut check);
+                continue;
+            };
+            let to = to as usize;
+            let Some(variation) = self.required_variation(to) else {
+                // Ends this list as met.
+                check.path.pop();
+                self.close(flag, &mut check);
+                continue;
+            };
+            let expected = &environment.flags()[flag].prerequisites[at].variations;
+            let requirements = self.known[to].requirements;
+            if !expected.contains(variation) || requirements == Requirements::NotMet {
+                // All that are being checked lead here.
+                for flag in check.open {
+                    self.known[flag].requirements = Requirements::NotMet;
+                }
+                return false;
+            }
+            match requirements {
+                Requirements::Unknown => self.open(to, &mut check),
+                Requirements::Open { found, .. } => self.leads_to(flag, found),
+                Requirements::Met | Requirements::NotMet => {}
+            }
+        }
+        true
+    }
+
+    fn open(&mut self, flag: usize, check: &mut Check) {
+        check.count += 1;
+        check.path.push((flag, 0));
+        check.open.push(flag);
+        self.known[flag].requirements = Requirements::Open {
+            found: check.count,
+            earliest: check.count,
+        };
+    }
+
+    fn leads_to(&mut self, flag: usize, to: u32) {
+        if let Requirements::Open { earliest, .. } = &mut self.known[flag].requirements {
+            *earliest = to.min(*earliest);
+        }
+    }
+
+    /// A flag's list is done: if it leads to no earlier one, all that are
+    /// open since it was found are met.
+    fn close(&mut self, flag: usize, check: &mut Check) {
+        let Requirements::Open { found, earliest } = self.known[flag].requirements else {
+            return;
+        };
+        if earliest < found {
+            if let Some(&(parent, _)) = check.path.last() {
+                self.leads_to(parent, earliest);
+            }
+            return;
+        }
+        while let Some(member) = check.open.pop() {
+            self.known[member].requirements = Requirements::Met;
+            if member == flag {
+                break;
+            }
+        }
+    }
+}
+
+/// A walk through prerequisites.
+#[derive(Default)]
+struct Check {
+    /// From the root, each with the next of its prerequisites.
+    path: Vec<(usize, usize)>,
+    /// Flags that are neither met nor not met yet.
+    open: Vec<usize>,
+    count: u32,
+}

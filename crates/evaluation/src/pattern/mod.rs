@@ -1,0 +1,94 @@
+//! Regular expressions of `match` clauses: Go's syntax and Go's answers, in
+//! linear time and bounded memory. Only whether a text has a match is asked.
+//!
+//! A pattern is parsed once into a tree. An ordinary one then becomes a
+//! regex-automata matcher; one that is deep or large becomes a compact
+//! program of our own. What all patterns of the process keep is bounded by
+//! [`BUDGET`]: beyond it a pattern keeps only its text and is compiled for
+//! each search, which is slower but gives the same answer.
+
+mod automaton;
+mod class;
+mod parser;
+mod program;
+mod scripts;
+mod syntax;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use regex_automata::meta::Regex;
+
+use program::Program;
+
+/// Bytes that compiled patterns may keep in the whole process.
+const BUDGET: usize = 256 << 20;
+
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// A compiled pattern.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    matcher: Matcher,
+    /// Its share of [`KEPT`].
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Matcher {
+    Automaton(Regex),
+    Program(Program),
+    /// Compiled for each search.
+    Text(Box<str>),
+}
+
+impl Pattern {
+    /// `None` if Go does not compile it: it never matches.
+    pub(crate) fn new(pattern: &str) -> Option<Self> {
+        Self::within(pattern, BUDGET)
+    }
+
+    fn within(pattern: &str, budget: usize) -> Option<Self> {
+        let tree = parser::parse(pattern).ok()?;
+        let kept = |matcher, bytes| reserve(bytes, budget).then_some(Self { matcher, bytes });
+        let automaton = || {
+            let (regex, bytes) = automaton::compile(&tree)?;
+            kept(Matcher::Automaton(regex), bytes)
+        };
+        let program = || {
+            let program = Program::new(&tree);
+            let bytes = program.bytes();
+            kept(Matcher::Program(program), bytes)
+        };
+        let text = || Self {
+            matcher: Matcher::Text(pattern.into()),
+            bytes: 0,
+        };
+        Some(automaton().or_else(program).unwrap_or_else(text))
+    }
+
+    pub(crate) fn is_found(&self, text: &str) -> bool {
+        match &self.matcher {
+            Matcher::Automaton(regex) => regex.is_match(text),
+            Matcher::Program(program) => program.is_found(text),
+            Matcher::Text(pattern) => match parser::parse(pattern) {
+                Ok(tree) => Program::new(&tree).is_found(text),
+                Err(_) => false,
+            },
+        }
+    }
+}
+
+impl Drop for Pattern {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn reserve(bytes: usize, budget: usize) -> bool {
+    let add = |kept: usize| kept.checked_add(bytes).filter(|&sum| sum <= budget);
+    KEPT.try_update(Ordering::Relaxed, Ordering::Relaxed, add)
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests;
