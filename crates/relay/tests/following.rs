@@ -301,7 +301,8 @@ async fn survives(endpoint: Endpoint, fault: Fault) {
     );
 
     saas.fault(endpoint, None);
-    saas.toggle(&environment, FLAG, false);
+    // Announced on the stream, or, where that is still down, found by the poll after it is back.
+    saas.toggle(&environment, FLAG, true);
     let expected = saas.flags(&environment)[0]["version"].clone();
     eventually(&format!("{what}: recovered"), async || {
         relay.flags(&environment, &token).await[0]["version"] == expected

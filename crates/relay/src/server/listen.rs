@@ -38,9 +38,10 @@ pub async fn run(
         }
         while connections.try_join_next().is_some() {}
     }
+    refuse_newcomers(&listener);
     // What waits in the kernel's queue has been told that it is connected.
     while let Ok(Ok((socket, _))) =
-        tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
+        tokio::time::timeout(Duration::from_millis(5), listener.accept()).await
     {
         let Ok(permit) = permits.clone().try_acquire_owned() else {
             break;
@@ -51,6 +52,16 @@ pub async fn run(
     let until = Instant::now() + deadline;
     while let Ok(Some(_)) = tokio::time::timeout_at(until, connections.join_next()).await {}
     connections.shutdown().await;
+}
+
+/// Lets the kernel drop new connection attempts, so that none completes between the last `accept`
+/// and the close, to be reset with its request: whoever comes now comes to no listener at all.
+fn refuse_newcomers(listener: &TcpListener) {
+    // The classic BPF program "return 0": keep nothing of any packet.
+    let drop_all = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+    if let Err(error) = socket2::SockRef::from(listener).attach_filter(&drop_all) {
+        tracing::debug!(%error, "newcomers are not held off while the listener closes");
+    }
 }
 
 /// Serves `/metrics` alone, on a port of its own.

@@ -118,7 +118,11 @@ pub async fn start(saas: &str, key: &str, more: &[(&str, &str)], tuning: Tuning)
     };
     let signals = Signals::default();
     let ended = tokio::spawn(role::run(*settings, tuning, listeners, signals.clone()));
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .no_gzip()
+        .build()
+        .unwrap();
     Relay {
         url: format!("http://127.0.0.1:{port}"),
         port,
