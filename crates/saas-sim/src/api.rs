@@ -206,8 +206,16 @@ async fn proxy_config(
     remember(&app, request.uri(), request.headers(), Value::Null);
     let headers = request.headers().clone();
     with_fault(&app, Endpoint::ProxyConfig, |model| {
-        if authorised(model, &headers).is_none() || query.get("key") != Some(&model.proxy_key) {
+        let readable = authorised(model, &headers);
+        let Some(readable) = readable.filter(|_| query.get("key") == Some(&model.proxy_key)) else {
             return refused(StatusCode::UNAUTHORIZED, "the token or key is not valid");
+        };
+        let asked = query.get("environment");
+        if asked.is_some_and(|id| !readable.contains(id)) {
+            return refused(
+                StatusCode::FORBIDDEN,
+                "the token does not cover this environment",
+            );
         }
         let number = |name: &str, default| {
             query
@@ -216,7 +224,7 @@ async fn proxy_config(
                 .unwrap_or(default)
         };
         let (page, size) = (number("pageNumber", 0), number("pageSize", 10).max(1));
-        let ids: Vec<String> = match query.get("environment") {
+        let ids: Vec<String> = match asked {
             Some(id) => model
                 .environments
                 .keys()
@@ -335,8 +343,16 @@ async fn metrics(State(app): State<App>, Path(id): Path<String>, request: Reques
     let posted: Value = serde_json::from_slice(&body).unwrap_or_default();
     remember(&app, &head.uri, &head.headers, posted.clone());
     with_fault(&app, Endpoint::Metrics, |model| {
-        if authorised(model, &head.headers).is_none() {
-            return refused(StatusCode::UNAUTHORIZED, "the token is not valid");
+        match authorised(model, &head.headers) {
+            None => return refused(StatusCode::UNAUTHORIZED, "the token is not valid"),
+            Some(readable) if !readable.contains(&id) => {
+                let message = "the token does not cover this environment";
+                return refused(StatusCode::FORBIDDEN, message);
+            }
+            Some(_) if !posted.is_object() => {
+                return refused(StatusCode::BAD_REQUEST, "the body is not a JSON object");
+            }
+            Some(_) => {}
         }
         for entry in posted["metricsData"].as_array().into_iter().flatten() {
             let attribute = |name: &str| {

@@ -84,6 +84,10 @@ impl Post for SaasPoster {
                     408 | 425 | 429 | 500.. => PostError::Later(*retry_after, error.to_string()),
                     _ => PostError::Refused(error.to_string()),
                 },
+                // The token was good a moment ago: it is this environment that is refused.
+                UpstreamError::TokenRefused(status) if status.as_u16() == 403 => {
+                    PostError::Refused(error.to_string())
+                }
                 _ => PostError::Later(None, error.to_string()),
             })
         })
