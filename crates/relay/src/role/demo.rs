@@ -26,7 +26,7 @@ pub async fn demo(mut settings: Settings, signals: Signals) -> Result<(), RunErr
     settings.proxy_key = Some(crate::settings::Secret::new(simulator.proxy_key()));
     let listeners = Listeners::bind(&settings).await?;
     let port = settings.ports.first().copied().unwrap_or_default();
-    print!("{}", welcome(&simulator, port));
+    say(&welcome(&simulator, port));
     let change = async {
         let environments = simulator.environments();
         let mut flags = ["bool-flag-0", "string-flag-1", "number-flag-2"]
@@ -38,13 +38,20 @@ pub async fn demo(mut settings: Settings, signals: Signals) -> Result<(), RunErr
                 return;
             };
             simulator.toggle(environment, flag, true);
-            println!("  SaaS: {flag} was switched");
+            say(&format!("  SaaS: {flag} was switched\n"));
         }
     };
     tokio::select! {
         ended = run(settings, Tuning::default(), listeners, signals) => ended,
         () = change => Ok(()),
     }
+}
+
+/// Whoever closed our output is not interested: no reason to stop.
+#[cfg(feature = "demo")]
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 #[cfg(feature = "demo")]
