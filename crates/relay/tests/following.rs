@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{eventually, relay, relay_with_data, simulator, start, told, tuning};
+use common::{eventually, following, relay, relay_with_data, simulator, start, told, tuning};
 use ff_saas_sim::{Endpoint, Fault};
 use serde_json::json;
 
@@ -18,11 +18,7 @@ const FLAG: &str = "bool-flag-0";
 #[tokio::test]
 async fn a_change_reaches_the_stream_and_an_immediate_fetch_sees_it_200_of_200() {
     let saas = simulator(3, 6).await;
-    let relay = relay(&saas, &[]).await;
-    let environment = saas.environments()[0].clone();
-    let key = saas.sdk_key(&environment);
-    let token = relay.token(&key).await;
-    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let (relay, environment, key, token) = following(&saas, &[]).await;
     let mut stream = relay.stream(&token, &key).await;
     let path = format!("/client/env/{environment}/feature-configs/{FLAG}");
     let mut delays = Vec::new();
@@ -46,11 +42,7 @@ async fn a_change_reaches_the_stream_and_an_immediate_fetch_sees_it_200_of_200()
 #[tokio::test]
 async fn every_kind_of_event_is_followed() {
     let saas = simulator(2, 6).await;
-    let relay = relay(&saas, &[]).await;
-    let environment = saas.environments()[0].clone();
-    let key = saas.sdk_key(&environment);
-    let token = relay.token(&key).await;
-    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let (relay, environment, key, token) = following(&saas, &[]).await;
     let mut stream = relay.stream(&token, &key).await;
 
     let mut flag = saas.flags(&environment)[0].clone();
@@ -113,11 +105,7 @@ async fn every_kind_of_event_is_followed() {
 #[tokio::test]
 async fn a_deleted_proxy_key_clears_everything_and_a_restored_one_brings_it_back() {
     let saas = simulator(1, 6).await;
-    let relay = relay(&saas, &[]).await;
-    let environment = saas.environments()[0].clone();
-    let key = saas.sdk_key(&environment);
-    let token = relay.token(&key).await;
-    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let (relay, environment, key, token) = following(&saas, &[]).await;
     let mut stream = relay.stream(&token, &key).await;
     saas.delete_proxy_key(true);
     stream.ended().await;
@@ -144,11 +132,7 @@ async fn a_deleted_proxy_key_clears_everything_and_a_restored_one_brings_it_back
 #[tokio::test]
 async fn what_was_missed_while_the_stream_was_cut_is_announced_and_nothing_else() {
     let saas = simulator(2, 6).await;
-    let relay = relay(&saas, &[]).await;
-    let environment = saas.environments()[0].clone();
-    let key = saas.sdk_key(&environment);
-    let token = relay.token(&key).await;
-    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let (relay, environment, key, token) = following(&saas, &[]).await;
     let mut stream = relay.stream(&token, &key).await;
     saas.fault(Endpoint::Stream, Some(Fault::Status(503, None)));
     saas.fault(Endpoint::ProxyConfig, Some(Fault::Status(503, None)));
@@ -194,11 +178,7 @@ async fn what_was_missed_while_the_stream_was_cut_is_announced_and_nothing_else(
 #[tokio::test]
 async fn a_burst_costs_a_handful_of_fetches_and_announces_every_flag() {
     let saas = simulator(1, 100).await;
-    let relay = relay(&saas, &[]).await;
-    let environment = saas.environments()[0].clone();
-    let key = saas.sdk_key(&environment);
-    let token = relay.token(&key).await;
-    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let (relay, environment, key, token) = following(&saas, &[]).await;
     let mut stream = relay.stream(&token, &key).await;
     let names: BTreeSet<String> = saas
         .flags(&environment)
@@ -563,11 +543,7 @@ async fn metrics_reach_saas_and_are_flushed_at_the_end() {
 #[tokio::test]
 async fn a_revoked_key_does_not_wait_for_a_fetch_that_hangs() {
     let saas = simulator(1, 6).await;
-    let relay = relay(&saas, &[]).await;
-    let environment = saas.environments()[0].clone();
-    let key = saas.sdk_key(&environment);
-    let token = relay.token(&key).await;
-    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let (relay, environment, key, token) = following(&saas, &[]).await;
     let mut stream = relay.stream(&token, &key).await;
     saas.fault(
         Endpoint::FeatureConfigs,

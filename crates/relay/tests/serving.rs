@@ -10,17 +10,13 @@ use std::{
     time::Duration,
 };
 
-use common::{Relay, eventually, relay, simulator, told};
+use common::{Relay, eventually, following, relay, simulator, told};
 use ff_saas_sim::Simulator;
 use serde_json::json;
 
 async fn both() -> (Simulator, Relay, String, String, String) {
     let saas = simulator(2, 6).await;
-    let relay = relay(&saas, &[]).await;
-    let environment = saas.environments()[0].clone();
-    let key = saas.sdk_key(&environment);
-    let token = relay.token(&key).await;
-    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    let (relay, environment, key, token) = following(&saas, &[]).await;
     (saas, relay, environment, key, token)
 }
 

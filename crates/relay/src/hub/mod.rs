@@ -246,10 +246,7 @@ fn replay(stream: &Stream, snapshot: &Environment) {
         .iter()
         .filter(|recent| recent.at >= oldest)
     {
-        let list = match recent.domain {
-            Domain::Flag => snapshot.flags().list(),
-            Domain::TargetSegment => snapshot.groups().list(),
-        };
+        let list = snapshot.list(recent.domain);
         let now = list.get(&recent.identifier).map(|item| item.version);
         let event = wire::missed(snapshot.id(), recent.domain, &recent.identifier, now);
         let bytes = match &stream.target {

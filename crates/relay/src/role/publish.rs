@@ -57,8 +57,7 @@ impl Publisher {
             self.metrics.event_written(received.elapsed());
         }
         for environment in &update.environments {
-            let size = environment.flags().list().body().bytes().len()
-                + environment.groups().list().body().bytes().len();
+            let size = environment.size();
             self.metrics
                 .snapshot_confirmed(environment.id().as_str(), size, Instant::now());
             self.metrics.memory_written();

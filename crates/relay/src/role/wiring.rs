@@ -159,8 +159,7 @@ pub(super) async fn watch_health(
             metrics.polling_status(SAAS, now.polling);
             if now.config.state == ConfigState::Synced {
                 for environment in relay.environments() {
-                    let size = environment.flags().list().body().bytes().len()
-                        + environment.groups().list().body().bytes().len();
+                    let size = environment.size();
                     metrics.snapshot_confirmed(environment.id().as_str(), size, Instant::now());
                 }
             }

@@ -1,11 +1,15 @@
 //! Flags evaluated for a target, for SDKs that do not evaluate themselves.
 
-use ff_evaluation::{Flag, Variation};
+use std::sync::Arc;
+
+use ff_evaluation::{Flag, Target, Variation};
+use http::HeaderMap;
 
 use super::{
     App, Request,
     respond::{self, Answer, Refusal},
 };
+use crate::state::Environment;
 
 impl App {
     pub(super) async fn evaluations(
@@ -15,11 +19,7 @@ impl App {
         target: &str,
     ) -> Result<Answer, Refusal> {
         let headers = &request.head.headers;
-        let (environment, claims) = self.reader(headers, env).await?;
-        let target =
-            self.parts
-                .targets
-                .of_request(headers, claims.as_ref(), environment.id(), target);
+        let (environment, target) = self.subject(headers, env, target).await?;
         let rules = environment.evaluation();
         let mut evaluator = rules.evaluator(&target);
         let mut out = Vec::with_capacity(2 + rules.flags().len() * 96);
@@ -49,11 +49,7 @@ impl App {
         flag: &str,
     ) -> Result<Answer, Refusal> {
         let headers = &request.head.headers;
-        let (environment, claims) = self.reader(headers, env).await?;
-        let target =
-            self.parts
-                .targets
-                .of_request(headers, claims.as_ref(), environment.id(), target);
+        let (environment, target) = self.subject(headers, env, target).await?;
         let rules = environment.evaluation();
         let index = rules
             .flag_index(flag)
@@ -65,6 +61,19 @@ impl App {
         let mut out = Vec::with_capacity(128 + variation.value.len());
         write_evaluation(&mut out, &rules.flags()[index], variation);
         Ok(respond::computed(headers, out))
+    }
+
+    /// The environment that a request may read, and the target that it is about.
+    async fn subject(
+        &self,
+        headers: &HeaderMap,
+        env: &str,
+        identifier: &str,
+    ) -> Result<(Arc<Environment>, Arc<Target>), Refusal> {
+        let (environment, claims) = self.reader(headers, env).await?;
+        let targets = &self.parts.targets;
+        let target = targets.of_request(headers, claims.as_ref(), environment.id(), identifier);
+        Ok((environment, target))
     }
 }
 

@@ -10,7 +10,7 @@ use ff_evaluation::{Flag, Group};
 
 use super::{
     collection::{Collection, Item},
-    event::Recent,
+    event::{Domain, Recent},
     ids::{EnvironmentId, KeyHash},
     prepare::without_field,
 };
@@ -220,6 +220,20 @@ impl Environment {
     /// The groups.
     pub fn groups(&self) -> &Arc<GroupSet> {
         &self.groups
+    }
+
+    /// The flags or the groups, as stored.
+    pub fn list(&self, domain: Domain) -> &Collection {
+        match domain {
+            Domain::Flag => self.flags.list(),
+            Domain::TargetSegment => self.groups.list(),
+        }
+    }
+
+    /// Bytes of what is held, as stored.
+    pub fn size(&self) -> usize {
+        let size = |domain| self.list(domain).body().bytes().len();
+        size(Domain::Flag) + size(Domain::TargetSegment)
     }
 
     /// Flags and groups, linked for evaluation.

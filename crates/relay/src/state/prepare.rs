@@ -117,43 +117,19 @@ pub fn flags(
     raw: &[&RawValue],
     held: Option<&Environment>,
 ) -> Result<FlagSet, ConfigError> {
-    let mut texts = Vec::with_capacity(raw.len());
-    let mut compiled = Vec::with_capacity(raw.len());
-    for (position, value) in raw.iter().enumerate() {
-        let fault = |identifier: &str, reason: String| ConfigError::Item {
-            environment: environment.clone(),
-            kind: "flag",
-            identifier: if identifier.is_empty() {
-                position.to_string()
-            } else {
-                identifier.into()
-            },
-            reason,
-        };
-        if !value.get().starts_with('{') {
-            return Err(fault("", "it is not an object".into()));
-        }
-        let head: FlagHead<'_> =
-            serde_json::from_str(value.get()).map_err(|e| fault("", e.to_string()))?;
+    let (list, compiled) = items(environment, "flag", raw, |text| {
+        let head: FlagHead<'_> = serde_json::from_str(text).map_err(|error| nameless(&error))?;
         if head.feature.is_empty() {
-            return Err(fault("", "feature: missing or empty".into()));
+            return Err(nameless("feature: missing or empty"));
         }
-        let text = match head.targets {
-            Some(_) => Cow::Borrowed(value.get()),
-            None => with_field(value.get(), "variationToTargetMap", "[]"),
+        let served = match head.targets {
+            Some(_) => Cow::Borrowed(text),
+            None => with_field(text, "variationToTargetMap", "[]"),
         };
-        let kept = held.and_then(|held| held.flags().reuse(&head.feature, &text));
-        let (id, flag) = match kept {
-            Some(kept) => kept,
-            None => {
-                let flag = Flag::parse(&text).map_err(|e| fault(&head.feature, e.to_string()))?;
-                (Arc::from(&*head.feature), Arc::new(flag))
-            }
-        };
-        texts.push((id, head.version.unwrap_or(0), text));
-        compiled.push(flag);
-    }
-    let list = Collection::new(texts.iter().map(|(id, v, text)| (id.clone(), *v, &**text)));
+        let kept = held.and_then(|held| held.flags().reuse(&head.feature, &served));
+        let (id, flag) = compile(kept, &head.feature, || Flag::parse(&served))?;
+        Ok((id, head.version, served, flag))
+    })?;
     Ok(FlagSet::new(list, compiled))
 }
 
@@ -164,43 +140,75 @@ pub fn groups(
     held: Option<&Environment>,
     and_rules: bool,
 ) -> Result<GroupSet, ConfigError> {
+    let (list, compiled) = items(environment, "group", raw, |text| {
+        let head: GroupHead<'_> = serde_json::from_str(text).map_err(|error| nameless(&error))?;
+        if head.identifier.is_empty() {
+            return Err(nameless("identifier: missing or empty"));
+        }
+        let stored = with_rules(text, &head)
+            .map_err(|error| (head.identifier.clone().into_owned(), error.to_string()))?;
+        let kept = held.and_then(|held| held.groups().reuse(&head.identifier, &stored));
+        let (id, group) = compile(kept, &head.identifier, || Group::parse(&stored, and_rules))?;
+        Ok((id, head.version, stored, group))
+    })?;
+    Ok(GroupSet::new(list, compiled))
+}
+
+/// The name of an item, empty where it has none, and what is wrong with it.
+type ItemFault = (String, String);
+
+fn nameless(reason: &(impl ToString + ?Sized)) -> ItemFault {
+    (String::new(), reason.to_string())
+}
+
+/// What an item is held as: identifier, version, text and compiled form.
+type Item<'a, T> = (Arc<str>, Option<i64>, Cow<'a, str>, Arc<T>);
+
+/// Prepares every item of a list; a fault names environment and item.
+fn items<'a, T>(
+    environment: &EnvironmentId,
+    kind: &'static str,
+    raw: &[&'a RawValue],
+    prepare: impl Fn(&'a str) -> Result<Item<'a, T>, ItemFault>,
+) -> Result<(Collection, Vec<Arc<T>>), ConfigError> {
     let mut texts = Vec::with_capacity(raw.len());
     let mut compiled = Vec::with_capacity(raw.len());
     for (position, value) in raw.iter().enumerate() {
-        let fault = |identifier: &str, reason: String| ConfigError::Item {
+        let prepared = if value.get().starts_with('{') {
+            prepare(value.get())
+        } else {
+            Err(nameless("it is not an object"))
+        };
+        let (id, version, text, item) = prepared.map_err(|(name, reason)| ConfigError::Item {
             environment: environment.clone(),
-            kind: "group",
-            identifier: if identifier.is_empty() {
+            kind,
+            identifier: if name.is_empty() {
                 position.to_string()
             } else {
-                identifier.into()
+                name
             },
             reason,
-        };
-        if !value.get().starts_with('{') {
-            return Err(fault("", "it is not an object".into()));
-        }
-        let head: GroupHead<'_> =
-            serde_json::from_str(value.get()).map_err(|e| fault("", e.to_string()))?;
-        if head.identifier.is_empty() {
-            return Err(fault("", "identifier: missing or empty".into()));
-        }
-        let text =
-            with_rules(value.get(), &head).map_err(|e| fault(&head.identifier, e.to_string()))?;
-        let kept = held.and_then(|held| held.groups().reuse(&head.identifier, &text));
-        let (id, group) = match kept {
-            Some(kept) => kept,
-            None => {
-                let group = Group::parse(&text, and_rules)
-                    .map_err(|e| fault(&head.identifier, e.to_string()))?;
-                (Arc::from(&*head.identifier), Arc::new(group))
-            }
-        };
-        texts.push((id, head.version.unwrap_or(0), text));
-        compiled.push(group);
+        })?;
+        texts.push((id, version.unwrap_or(0), text));
+        compiled.push(item);
     }
     let list = Collection::new(texts.iter().map(|(id, v, text)| (id.clone(), *v, &**text)));
-    Ok(GroupSet::new(list, compiled))
+    Ok((list, compiled))
+}
+
+/// What was kept of an item that did not change, else the item compiled anew.
+fn compile<T>(
+    kept: Option<(Arc<str>, Arc<T>)>,
+    name: &str,
+    parse: impl FnOnce() -> Result<T, ff_evaluation::ParseError>,
+) -> Result<(Arc<str>, Arc<T>), ItemFault> {
+    match kept {
+        Some(kept) => Ok(kept),
+        None => match parse() {
+            Ok(item) => Ok((Arc::from(name), Arc::new(item))),
+            Err(error) => Err((name.to_owned(), error.to_string())),
+        },
+    }
 }
 
 #[derive(Deserialize)]

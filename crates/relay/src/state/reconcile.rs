@@ -167,10 +167,7 @@ pub(super) fn delete(
     revision: u64,
     now: u64,
 ) -> Option<Outcome> {
-    let list = match domain {
-        Domain::Flag => held.flags().list(),
-        Domain::TargetSegment => held.groups().list(),
-    };
+    let list = held.list(domain);
     let item = list.get(identifier)?;
     let events = vec![Event {
         environment: held.id().clone(),

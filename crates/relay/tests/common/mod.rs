@@ -74,6 +74,16 @@ pub async fn simulator(environments: usize, flags: usize) -> Simulator {
     .unwrap()
 }
 
+/// A relay that follows SaaS' stream, with the first environment, a key of it, and a token.
+pub async fn following(saas: &Simulator, more: &[(&str, &str)]) -> (Relay, String, String, String) {
+    let relay = relay(saas, more).await;
+    let environment = saas.environments()[0].clone();
+    let key = saas.sdk_key(&environment);
+    let token = relay.token(&key).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    (relay, environment, key, token)
+}
+
 /// A running relay.
 pub struct Relay {
     pub url: String,

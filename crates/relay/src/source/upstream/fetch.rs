@@ -5,6 +5,7 @@ use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -35,6 +36,16 @@ pub enum FetchError {
     /// The process is going down.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl FetchError {
+    /// How long SaaS asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Upstream(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 /// Fetches and prepares.

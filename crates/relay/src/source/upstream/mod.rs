@@ -271,11 +271,7 @@ impl Session {
                     if failures.is_power_of_two() {
                         tracing::warn!(%error, failures, "SaaS' config could not be fetched; trying again");
                     }
-                    let retry_after = match &error {
-                        FetchError::Upstream(error) => error.retry_after(),
-                        _ => None,
-                    };
-                    sleep(backoff.next(retry_after, rand::random())).await;
+                    sleep(backoff.next(error.retry_after(), rand::random())).await;
                 }
             }
         }

@@ -13,10 +13,7 @@ use super::{
     fetch::{FetchError, Fetcher},
     message::Message,
 };
-use crate::{
-    source::backoff::Backoff,
-    state::{Change, Domain, EnvironmentId, KeyHash, WriterHandle},
-};
+use crate::state::{Change, Domain, EnvironmentId, KeyHash, WriterHandle};
 
 /// SaaS may announce a version before it serves it: so often it is asked again.
 const LAG_RETRIES: u32 = 3;
@@ -176,8 +173,7 @@ impl Worker {
                 Ok(lags) if lags && lagging < LAG_RETRIES => {
                     lagging += 1;
                     self.queue.change(|queue| queue.put_back(work));
-                    let mut pause =
-                        Backoff::new(self.intervals.first_retry, self.intervals.most_retry);
+                    let mut pause = self.intervals.backoff();
                     tokio::time::sleep(pause.next(None, rand::random())).await;
                 }
                 Ok(_) => {
@@ -187,12 +183,8 @@ impl Worker {
                 Err(FetchError::Interrupted) => return,
                 Err(error) => {
                     tracing::warn!(environment = %self.id, %error, "a change could not be fetched; trying again");
-                    let retry_after = match &error {
-                        FetchError::Upstream(error) => error.retry_after(),
-                        _ => None,
-                    };
                     self.queue.change(|queue| queue.put_back(work));
-                    tokio::time::sleep(backoff.next(retry_after, rand::random())).await;
+                    tokio::time::sleep(backoff.next(error.retry_after(), rand::random())).await;
                 }
             }
         }
@@ -285,10 +277,7 @@ impl Worker {
         let Some(held) = self.fetcher.relay.environment(self.id.as_str()) else {
             return Vec::new();
         };
-        let list = match domain {
-            Domain::Flag => held.flags().list(),
-            Domain::TargetSegment => held.groups().list(),
-        };
+        let list = held.list(domain);
         let mut versions: Vec<_> = work
             .said
             .keys()
