@@ -13,3 +13,4 @@ pub mod settings;
 pub mod source;
 pub mod state;
 pub mod store;
+pub mod watch;

@@ -253,6 +253,25 @@ impl Metrics {
             .remove_label_values(&[environment]);
     }
 
+    /// The certificate that is served ends at `seconds` since 1970.
+    pub fn tls_not_after(&self, seconds: u64) {
+        let gauges = &self.families.tls_not_after;
+        gauges.with_label_values::<&str>(&[]).set(seconds as f64);
+    }
+
+    /// Changed TLS files were taken over, or could not be.
+    pub fn tls_reloaded(&self, error: bool) {
+        self.families
+            .tls_reloads
+            .with_label_values(&[word(error)])
+            .inc();
+    }
+
+    /// A connection came to nothing in its TLS handshake.
+    pub fn tls_handshake_failed(&self) {
+        self.families.tls_handshakes_failed.inc();
+    }
+
     /// What is held was compared with its source, and so much was found.
     pub fn reconciled(&self, created: u64, patched: u64, deleted: u64) {
         self.families.reconciliations.inc();

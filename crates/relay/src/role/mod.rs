@@ -9,13 +9,11 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub mod demo;
 mod publish;
 mod stop;
-mod tls;
 mod wiring;
 
 pub use stop::Signals;
@@ -24,7 +22,11 @@ use crate::{
     analytics::Analytics,
     hub::{Hub, driver::Pace},
     observe::{health::HealthReport, metrics::Metrics},
-    server::{App, Limits, Parts, Targets, listen, route, token::Secrets},
+    server::{
+        App, Limits, Parts, Targets, listen, route,
+        tls::{Tls, TlsError},
+        token::Secrets,
+    },
     settings::Settings,
     source::upstream::{
         Intervals, Status, Upstream,
@@ -48,6 +50,18 @@ pub struct Tuning {
     pub upstream: UpstreamTimeouts,
     /// Between posts of metrics, over the setting.
     pub metric_post: Option<Duration>,
+    /// Paces of what is followed on this machine.
+    pub watch: WatchPace,
+}
+
+/// How often files that may change are read.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchPace(pub Duration);
+
+impl Default for WatchPace {
+    fn default() -> Self {
+        Self(Duration::from_secs(1))
+    }
 }
 
 /// How long SaaS is waited for.
@@ -85,8 +99,8 @@ pub enum RunError {
         error: io::Error,
     },
     /// The certificate or its key.
-    #[error("{0}")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The embedded store.
     #[error("cannot use DATA_DIR {}: {reason}", path.display())]
     Store {
@@ -151,7 +165,9 @@ pub async fn run(
     listeners: Listeners,
     signals: Signals,
 ) -> Result<(), RunError> {
-    let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
+    let tls = settings.tls.clone();
+    let tls = tls.map(|tls| Tls::open(tls, tuning.watch.0)).transpose()?;
+    let (tls, tls_files) = tls.unzip();
     let metrics = Arc::new(Metrics::new(route::TEMPLATES));
     let relay = Arc::new(Relay::default());
     let (updates, update_queue) = mpsc::channel(1_024);
@@ -204,6 +220,16 @@ pub async fn run(
     let close = CancellationToken::new();
     let mut critical: JoinSet<&'static str> = JoinSet::new();
     spawn_listeners(&mut critical, &app, listeners, tls.as_ref(), &close);
+    if let (Some(tls), Some(files)) = (tls, tls_files) {
+        let (metrics, stop) = (metrics.clone(), stop_source.clone());
+        critical.spawn(async move {
+            tokio::select! {
+                () = tls.follow(files, metrics) => {}
+                () = stop.cancelled() => {}
+            }
+            "the watch of TLS files"
+        });
+    }
     let publisher = publish::Publisher {
         relay: relay.clone(),
         hub: hub.clone(),
@@ -323,7 +349,7 @@ fn spawn_listeners(
     tasks: &mut JoinSet<&'static str>,
     app: &Arc<App>,
     listeners: Listeners,
-    tls: Option<&TlsAcceptor>,
+    tls: Option<&Arc<Tls>>,
     close: &CancellationToken,
 ) {
     for listener in listeners.api {

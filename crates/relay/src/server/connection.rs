@@ -47,8 +47,14 @@ pub async fn serve(
         Some(tls) => {
             // In a box of its own, so that a held connection does not keep the handshake's size.
             let handshake = Box::pin(timeout(limits.read, tls.accept(socket)));
-            let Ok(Ok(stream)) = handshake.await else {
-                return;
+            let stream = match handshake.await {
+                Ok(Ok(stream)) => stream,
+                failed => {
+                    app.parts.metrics.tls_handshake_failed();
+                    let error = failed.map_or_else(|_| "it took too long".into(), describe);
+                    tracing::debug!(error, "a TLS handshake failed");
+                    return;
+                }
             };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 serve_http2(app, stream).await;
@@ -75,6 +81,12 @@ pub async fn serve(
         }
     }
     drop(permit);
+}
+
+fn describe<T>(failed: io::Result<T>) -> String {
+    failed
+        .err()
+        .map_or_else(String::new, |error| error.to_string())
 }
 
 /// Whether the client begins with HTTP/2's preface (prior knowledge).
@@ -134,8 +146,9 @@ where
         .serve_connection(TokioIo::new(Tracked::new(io)), service);
 
     let finished = std::future::poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll_without_shutdown(cx);
         feeds.poll(cx);
-        match Pin::new(&mut connection).poll_without_shutdown(cx) {
+        match ended {
             Poll::Ready(_) => Poll::Ready(None),
             // hyper may still have bytes of the answer before, and gives them to nobody.
             Poll::Pending => match take(&slot) {
@@ -149,8 +162,9 @@ where
         () = idle_while_draining(&app, &activity) => {
             Pin::new(&mut connection).graceful_shutdown();
             let _ = std::future::poll_fn(|cx| {
+                let ended = Pin::new(&mut connection).poll_without_shutdown(cx);
                 feeds.poll(cx);
-                Pin::new(&mut connection).poll_without_shutdown(cx)
+                ended
             }).await;
             None
         }
@@ -226,12 +240,13 @@ where
     let mut draining = false;
     let mut drain = std::pin::pin!(app.drain.cancelled());
     std::future::poll_fn(|cx| {
-        feeds.poll(cx);
         if !draining && drain.as_mut().poll(cx).is_ready() {
             draining = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx).map(|_| ())
+        let ended = connection.as_mut().poll(cx).map(|_| ());
+        feeds.poll(cx);
+        ended
     })
     .await;
 }
@@ -248,8 +263,8 @@ impl Feeds {
         Answer::from_parts(head, AnswerBody::Stream(stream))
     }
 
-    /// Polls all feeds; a new one is polled in the connection's next turn, which its own answer
-    /// causes.
+    /// Polls all feeds: after the connection, in whose turn new ones come, as nothing else would
+    /// wake them. What a feed then has to say wakes the connection by itself.
     fn poll(&self, cx: &mut Context<'_>) {
         self.lock()
             .retain_mut(|feed| feed.as_mut().poll(cx).is_pending());

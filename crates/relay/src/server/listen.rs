@@ -3,17 +3,16 @@
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, connection};
+use super::{App, connection, tls::Tls};
 
 /// Accepts and serves until `close` is cancelled, then takes what the kernel had already accepted
 /// and waits for open connections until `deadline` has passed since.
 pub async fn run(
     app: Arc<App>,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     close: CancellationToken,
     deadline: Duration,
 ) {
@@ -32,7 +31,8 @@ pub async fn run(
         };
         match accepted {
             Ok((socket, _)) => {
-                connections.spawn(connection::serve(app.clone(), socket, tls.clone(), permit));
+                let tls = tls.as_deref().map(Tls::acceptor);
+                connections.spawn(connection::serve(app.clone(), socket, tls, permit));
             }
             Err(error) => pause(&error).await,
         }
@@ -46,7 +46,8 @@ pub async fn run(
         let Ok(permit) = permits.clone().try_acquire_owned() else {
             break;
         };
-        connections.spawn(connection::serve(app.clone(), socket, tls.clone(), permit));
+        let tls = tls.as_deref().map(Tls::acceptor);
+        connections.spawn(connection::serve(app.clone(), socket, tls, permit));
     }
     drop(listener);
     let until = Instant::now() + deadline;

@@ -37,6 +37,7 @@ pub mod respond;
 pub mod route;
 mod stream;
 mod targets;
+pub mod tls;
 pub mod token;
 
 pub use targets::Targets;

@@ -11,7 +11,7 @@
 use std::{collections::HashMap, path::Path, time::Duration};
 
 use ff_relay::{
-    role::{self, Listeners, RunError, Signals, Tuning, UpstreamTimeouts},
+    role::{self, Listeners, RunError, Signals, Tuning, UpstreamTimeouts, WatchPace},
     server::Limits,
     settings::{Command, Settings},
     source::upstream::Intervals,
@@ -58,6 +58,7 @@ pub fn tuning() -> Tuning {
             silence: Duration::from_millis(600),
         },
         metric_post: Some(Duration::from_millis(100)),
+        watch: WatchPace(Duration::from_millis(20)),
         ..Tuning::default()
     }
 }

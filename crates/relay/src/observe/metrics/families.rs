@@ -88,6 +88,9 @@ pub(super) struct Families {
     pub(super) reconciliations: IntCounter,
     pub(super) reconciled: IntCounterVec,
     pub(super) metrics_dropped: IntCounterVec,
+    pub(super) tls_not_after: GaugeVec,
+    pub(super) tls_reloads: IntCounterVec,
+    pub(super) tls_handshakes_failed: IntCounter,
 }
 
 impl Families {
@@ -175,6 +178,12 @@ impl Families {
                 "What reconciliations found: created, patched or deleted."),
             metrics_dropped: r.counters("ff_proxy_metrics_dropped", &["reason"],
                 "Metrics of SDKs that were dropped, by reason."),
+            tls_not_after: r.gauges("ff_proxy_tls_certificate_not_after_seconds", &[],
+                "When the certificate that is served ends, in seconds since 1970."),
+            tls_reloads: r.counters("ff_proxy_tls_reloads", &["error"],
+                "Times that changed TLS files were taken over, or could not be."),
+            tls_handshakes_failed: r.counter("ff_proxy_tls_handshakes_failed",
+                "Connections that came to nothing in their TLS handshake."),
         }
     }
 }

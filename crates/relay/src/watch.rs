@@ -1,0 +1,116 @@
+//! Files whose content is followed: certificates, keys, secrets.
+//!
+//! By content, read again and again: whatever an editor, `mv` or a kubelet that swaps a symbolic
+//! link does to a path, all that counts is what can be read under it now. The files are few and
+//! small, so reading them costs less than the cases that notifications of a file system miss.
+
+use std::{io, io::Read, path::PathBuf, time::Duration};
+
+/// Nothing that is followed is larger; more is not read.
+const MOST: u64 = 4 << 20;
+
+/// What a file held when it was read, or why it could not be.
+pub type Content = Result<Vec<u8>, io::ErrorKind>;
+
+/// A set of files that belong together.
+#[derive(Debug)]
+pub struct Watched {
+    paths: Vec<PathBuf>,
+    every: Duration,
+    told: Vec<Content>,
+}
+
+impl Watched {
+    /// Follows `paths`, which are read now and then `every` so often.
+    pub fn new(paths: Vec<PathBuf>, every: Duration) -> Self {
+        let told = read_all(&paths);
+        Self { paths, every, told }
+    }
+
+    /// What the files held when they were last told, in the order of their paths.
+    pub fn contents(&self) -> &[Content] {
+        &self.told
+    }
+
+    /// Waits until one of the files holds something else, and nothing is being written: two
+    /// readings in a row are alike. A cancelled wait loses nothing.
+    pub async fn changed(&mut self) -> &[Content] {
+        let mut last = None;
+        loop {
+            tokio::time::sleep(self.every).await;
+            let paths = self.paths.clone();
+            // On a thread of its own: a network file system may take its time.
+            let Ok(now) = tokio::task::spawn_blocking(move || read_all(&paths)).await else {
+                continue;
+            };
+            if now == self.told {
+                last = None;
+            } else if last.as_ref() == Some(&now) {
+                self.told = now;
+                return &self.told;
+            } else {
+                last = Some(now);
+            }
+        }
+    }
+}
+
+fn read_all(paths: &[PathBuf]) -> Vec<Content> {
+    let read = |path: &PathBuf| {
+        let mut content = Vec::new();
+        let file = std::fs::File::open(path).map_err(|error| error.kind())?;
+        file.take(MOST)
+            .read_to_end(&mut content)
+            .map_err(|error| error.kind())?;
+        Ok(content)
+    };
+    paths.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const EVERY: Duration = Duration::from_millis(5);
+
+    async fn next(watched: &mut Watched) -> Vec<Content> {
+        let changed = tokio::time::timeout(Duration::from_secs(20), watched.changed());
+        changed.await.unwrap().to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_swapped_link_a_new_content_and_a_lost_file_are_changes() {
+        // As a kubelet lays a mounted secret out: file → ..data/file, ..data → ..generation.
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (generation, content) in [("..1", "one"), ("..2", "two")] {
+            std::fs::create_dir(at(generation)).unwrap();
+            std::fs::write(at(generation).join("key"), content).unwrap();
+        }
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/key", at("key")).unwrap();
+        let mut watched = Watched::new(vec![at("key")], EVERY);
+        assert_eq!(watched.contents(), [Ok(b"one".to_vec())]);
+        symlink("..2", at("..tmp")).unwrap();
+        std::fs::rename(at("..tmp"), at("..data")).unwrap();
+        assert_eq!(next(&mut watched).await, [Ok(b"two".to_vec())]);
+        std::fs::write(at("..2").join("key"), "three").unwrap();
+        assert_eq!(next(&mut watched).await, [Ok(b"three".to_vec())]);
+        std::fs::remove_file(at("key")).unwrap();
+        assert_eq!(next(&mut watched).await, [Err(io::ErrorKind::NotFound)]);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_changed_is_not_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "one").unwrap();
+        let mut watched = Watched::new(vec![path.clone()], EVERY);
+        std::fs::write(&path, "one").unwrap();
+        let changed = tokio::time::timeout(20 * EVERY, watched.changed()).await;
+        assert!(changed.is_err(), "the content is the same");
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!(next(&mut watched).await, [Ok(b"two".to_vec())]);
+    }
+}
