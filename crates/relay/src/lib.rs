@@ -7,6 +7,7 @@ pub mod analytics;
 pub mod healthcheck;
 pub mod hub;
 pub mod observe;
+pub mod redis;
 pub mod role;
 pub mod server;
 pub mod settings;

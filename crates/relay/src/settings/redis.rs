@@ -19,6 +19,8 @@ pub struct RedisSettings {
     pub password: Option<Secret>,
     /// The file that the password was read from.
     pub password_file: Option<PathBuf>,
+    /// PEM file of the CA that TLS connections trust; none: the system's.
+    pub ca: Option<PathBuf>,
     /// The database, of `REDIS_DB` or else of the URL.
     pub database: u32,
     /// How often a command is tried again.
@@ -119,6 +121,7 @@ impl RedisSettings {
             username: values.text("REDIS_USERNAME").or(address.username),
             password: password.or(address.password),
             password_file,
+            ca: values.text("REDIS_TLS_CA").map(PathBuf::from),
             database,
             max_retries: values.number("REDIS_MAX_RETRIES"),
             min_retry_backoff: values.millis("REDIS_MIN_RETRY_BACKOFF_MILLIS"),

@@ -259,6 +259,8 @@ pub static SETTINGS: &[Setting] = &[
         "Password; wins over the one in REDIS_ADDRESS."),
     row("REDIS_PASSWORD_FILE", Redis, Takes::Path, "",
         "File that holds REDIS_PASSWORD instead."),
+    row("REDIS_TLS_CA", Redis, Takes::Path, "",
+        "PEM file of the CA that rediss:// connections trust; empty: the system's."),
     row("REDIS_DB", Redis, Takes::Number(0), "0",
         "Database number; wins over the one in REDIS_ADDRESS. A cluster has only 0."),
     row("REDIS_MAX_RETRIES", Redis, Takes::Number(-1), "3",

@@ -1,0 +1,133 @@
+//! What can go wrong with Redis, in words that are fit for a log: a server's own words can repeat a
+//! command, and so the proxy key, and are left out where they might.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Why Redis did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RedisFault {
+    /// There is no connection.
+    #[error("Redis cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer in time.
+    #[error("Redis did not answer within {0:?}")]
+    Silent(Duration),
+    /// A node that cannot do it now: loading, read-only, failing over.
+    #[error("Redis cannot serve this now: {0}")]
+    Unable(String),
+    /// Redis refuses it: the key holds something else, or the user may not.
+    #[error("Redis refuses this: {0}")]
+    Refused(String),
+}
+
+impl RedisFault {
+    /// Whether the connection is the trouble, so that another one may help.
+    pub fn is_broken(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+
+    pub(super) fn of(error: &RedisError) -> Self {
+        if error.is_timeout() {
+            return Self::Unreachable("the connection timed out".into());
+        }
+        match error.kind() {
+            ErrorKind::Server(kind) => Self::of_server(kind, &words(error)),
+            ErrorKind::AuthenticationFailed => Self::Unreachable(
+                "it refuses user or password; check REDIS_USERNAME and REDIS_PASSWORD".into(),
+            ),
+            ErrorKind::Extension => Self::of_code(&words(error)),
+            ErrorKind::UnexpectedReturnType | ErrorKind::Parse => {
+                Self::Refused("its answer is of another type than expected".into())
+            }
+            _ => Self::Unreachable(plain(&error.to_string())),
+        }
+    }
+
+    fn of_server(kind: ServerErrorKind, words: &str) -> Self {
+        match kind {
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ReadOnly => Self::Unable(words.to_owned()),
+            _ => Self::of_code(words),
+        }
+    }
+
+    /// Codes that the client has no name for.
+    fn of_code(words: &str) -> Self {
+        let code = words.split(' ').next().unwrap_or_default();
+        match code {
+            "NOAUTH" | "WRONGPASS" => Self::Unreachable(format!(
+                "it refuses user or password ({code}); check REDIS_USERNAME and REDIS_PASSWORD"
+            )),
+            "MISCONF" | "OOM" | "NOREPLICAS" | "UNBLOCKED" | "NOMASTERLINK" | "NOGOODSLAVE" => {
+                Self::Unable(words.to_owned())
+            }
+            _ => Self::Refused(words.to_owned()),
+        }
+    }
+}
+
+/// The server's code and, where it cannot hold a command, its explanation.
+fn words(error: &RedisError) -> String {
+    let code = error.code().unwrap_or("ERR");
+    match error.detail() {
+        Some(detail) if !detail.contains(['\'', '`', '"', ':']) => {
+            format!("{code} {}", plain(detail))
+        }
+        _ => code.to_owned(),
+    }
+}
+
+/// One short line.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(200)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> RedisFault {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        RedisFault::of(&value.extract_error().unwrap_err())
+    }
+
+    #[test]
+    fn a_fault_says_whether_another_connection_may_help() {
+        for broken in [
+            "READONLY You can't write against a read only replica.",
+            "LOADING Redis is loading the dataset in memory",
+            "CLUSTERDOWN The cluster is down",
+            "MOVED 12 127.0.0.1:7001",
+            "NOAUTH Authentication required.",
+            "MISCONF Redis is configured to save RDB snapshots",
+        ] {
+            assert!(of(broken).is_broken(), "{broken}: {}", of(broken));
+        }
+        for refused in [
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+            "NOPERM this user has no permissions to run the get command",
+            "ERR unknown command",
+        ] {
+            assert!(!of(refused).is_broken(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_repeats_of_a_command_is_not_told() {
+        let fault =
+            of("ERR unknown command 'SETX', with args beginning with: 'key-secret-inventory'");
+        assert!(!fault.to_string().contains("secret"), "{fault}");
+        let long = of(&format!("ERR {}", "x".repeat(1_000)));
+        assert!(long.to_string().len() < 300);
+    }
+}

@@ -1,0 +1,276 @@
+//! One shared connection that is built anew whenever it proves broken.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use redis::{Cmd, FromRedisValue, Value};
+use tokio::{sync::Mutex, time::timeout};
+
+use super::{Connector, RedisFault, connect::Connection};
+use crate::{
+    observe::{
+        logs::{Throttle, Word},
+        metrics::{CacheOperation, Metrics},
+    },
+    source::backoff::Backoff,
+};
+
+/// Waits between attempts to connect.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const MOST_RETRY: Duration = Duration::from_secs(5);
+/// Commands that a cluster is sent at a time; the connections batch them.
+const AT_ONCE: usize = 256;
+
+/// What one command of many came to.
+pub type Reply = Result<Value, RedisFault>;
+
+/// A shared connection. Clones share it.
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    connector: Arc<Connector>,
+    /// How long reads on it block, if they do.
+    block: Option<Duration>,
+    slot: Mutex<Slot>,
+    healthy: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+struct Slot {
+    open: Option<Open>,
+    generation: u64,
+    backoff: Backoff,
+    /// No attempt before this moment, and why the last one failed.
+    pause: Option<(Instant, RedisFault)>,
+    throttle: Throttle,
+}
+
+struct Open {
+    connection: Connection,
+    since: Instant,
+    used: Instant,
+}
+
+impl Link {
+    pub(super) fn new(
+        connector: Arc<Connector>,
+        block: Option<Duration>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            connector,
+            block,
+            slot: Mutex::new(Slot {
+                open: None,
+                generation: 0,
+                backoff: Backoff::new(FIRST_RETRY, MOST_RETRY),
+                pause: None,
+                throttle: Throttle::new(),
+            }),
+            healthy: AtomicBool::new(true),
+            metrics,
+        }))
+    }
+
+    /// Whether the last command came through.
+    pub fn is_healthy(&self) -> bool {
+        self.0.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Whether Redis is known to be away just now, so that waiting for it would be in vain.
+    pub fn is_away(&self) -> bool {
+        !self.is_healthy()
+    }
+
+    /// Runs one command, again where the connection proves broken, as often as the settings say.
+    ///
+    /// # Errors
+    /// What Redis, or the way to it, has against it.
+    pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisFault> {
+        let value = self
+            .retried(async |connection| {
+                let answer = command.query_async::<Value>(connection);
+                answer.await.map_err(|error| RedisFault::of(&error))
+            })
+            .await?;
+        T::from_redis_value(value)
+            .map_err(|_| RedisFault::Refused("its answer is of another type than expected".into()))
+    }
+
+    /// Runs commands in their order, in as few round trips as the topology allows: in a cluster,
+    /// those of different slots reach their nodes side by side, and in no order.
+    ///
+    /// # Errors
+    /// The connection broke; which of the commands were carried out is unknown.
+    pub async fn all(&self, commands: &[Cmd]) -> Result<Vec<Reply>, RedisFault> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.retried(async |connection| match connection {
+            Connection::Single(connection) => {
+                let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+                for command in commands {
+                    pipeline.add_command(command.clone());
+                }
+                let answers = pipeline
+                    .ignore_errors()
+                    .query_async::<Vec<redis::RedisResult<Value>>>(connection)
+                    .await;
+                judged(answers.map_err(|error| RedisFault::of(&error))?)
+            }
+            Connection::Cluster(connection) => {
+                let mut answers = Vec::with_capacity(commands.len());
+                for chunk in commands.chunks(AT_ONCE) {
+                    let asked = chunk.iter().map(|command| {
+                        let mut connection = connection.clone();
+                        async move { command.query_async::<Value>(&mut connection).await }
+                    });
+                    answers.extend(join_all(asked).await);
+                }
+                judged(answers)
+            }
+        })
+        .await
+    }
+
+    /// As [`Self::all`], counted as reads or writes of the cache.
+    ///
+    /// # Errors
+    /// As [`Self::all`].
+    pub async fn cache(
+        &self,
+        operation: CacheOperation,
+        commands: &[Cmd],
+    ) -> Result<Vec<Reply>, RedisFault> {
+        let began = Instant::now();
+        let answers = self.all(commands).await;
+        let each = began.elapsed();
+        match &answers {
+            Ok(answers) => {
+                for answer in answers {
+                    self.0.metrics.cache(operation, answer.is_err(), each);
+                }
+            }
+            Err(_) => self.0.metrics.cache(operation, true, each),
+        }
+        answers
+    }
+
+    async fn retried<T>(
+        &self,
+        mut attempt: impl AsyncFnMut(&mut Connection) -> Result<T, RedisFault>,
+    ) -> Result<T, RedisFault> {
+        let settings = self.0.connector.settings();
+        let limit = self.0.connector.answer_timeout(self.0.block);
+        let mut backoff = Backoff::new(settings.min_retry_backoff, settings.max_retry_backoff);
+        let mut retries = settings.max_retries;
+        loop {
+            let fault = match self.connection().await {
+                Ok((generation, mut connection)) => {
+                    // The client has a limit of its own; this one also holds where it waits to send.
+                    let answer = timeout(limit * 2, attempt(&mut connection)).await;
+                    match answer.unwrap_or(Err(RedisFault::Silent(limit * 2))) {
+                        Ok(answer) => {
+                            self.0.healthy.store(true, Ordering::Relaxed);
+                            return Ok(answer);
+                        }
+                        Err(fault) if !fault.is_broken() => return Err(fault),
+                        Err(fault) => {
+                            self.discard(generation).await;
+                            fault
+                        }
+                    }
+                }
+                // A pause is on: trying at once again would only ask the same question.
+                Err(fault) => {
+                    self.0.healthy.store(false, Ordering::Relaxed);
+                    return Err(fault);
+                }
+            };
+            self.0.healthy.store(false, Ordering::Relaxed);
+            if retries == 0 {
+                return Err(fault);
+            }
+            retries -= 1;
+            tokio::time::sleep(backoff.next(None, rand::random())).await;
+        }
+    }
+
+    /// The connection as it is, or a new one.
+    async fn connection(&self) -> Result<(u64, Connection), RedisFault> {
+        let mut slot = self.0.slot.lock().await;
+        let now = Instant::now();
+        let settings = self.0.connector.settings();
+        let outlived = |since: Instant, limit: Option<Duration>| {
+            limit.is_some_and(|limit| now.duration_since(since) > limit)
+        };
+        if let Some(open) = &mut slot.open {
+            if outlived(open.since, settings.max_lifetime)
+                || outlived(open.used, settings.max_idle_time)
+            {
+                slot.open = None;
+            } else {
+                open.used = now;
+                let connection = open.connection.clone();
+                return Ok((slot.generation, connection));
+            }
+        }
+        if let Some((until, fault)) = &slot.pause
+            && now < *until
+        {
+            return Err(fault.clone());
+        }
+        match self.0.connector.connect(self.0.block).await {
+            Ok(connection) => {
+                slot.generation += 1;
+                slot.pause = None;
+                slot.backoff.reset();
+                slot.open = Some(Open {
+                    connection: connection.clone(),
+                    since: now,
+                    used: now,
+                });
+                if let Some(Word::Ended { after, .. }) = slot.throttle.succeeded(Instant::now()) {
+                    tracing::info!(after = ?after, "Redis is reached again");
+                }
+                Ok((slot.generation, connection))
+            }
+            Err(fault) => {
+                let wait = slot.backoff.next(None, rand::random());
+                slot.pause = Some((Instant::now() + wait, fault.clone()));
+                if slot.throttle.failed(Instant::now()).is_some() {
+                    tracing::warn!(error = %fault, "Redis is away; what is held is served, and it is tried again");
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    async fn discard(&self, generation: u64) {
+        let mut slot = self.0.slot.lock().await;
+        if slot.generation == generation {
+            slot.open = None;
+        }
+    }
+}
+
+/// The answers, or the first that tells that the connection is of no use.
+fn judged(answers: Vec<redis::RedisResult<Value>>) -> Result<Vec<Reply>, RedisFault> {
+    answers
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(value) => Ok(Ok(value)),
+            Err(error) => match RedisFault::of(&error) {
+                fault if fault.is_broken() => Err(fault),
+                fault => Ok(Err(fault)),
+            },
+        })
+        .collect()
+}
