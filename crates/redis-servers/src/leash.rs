@@ -50,10 +50,18 @@ impl Leash {
     ///
     /// # Errors
     /// The process is gone.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("no process identifier"))?;
         Ok(kill_process(pid, signal)?)
+    }
+
+    /// Asks it to stop.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(Signal::TERM)
     }
 
     /// Waits for its end.

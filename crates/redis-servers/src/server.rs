@@ -244,7 +244,7 @@ impl Redis {
     pub fn stop(&mut self) -> io::Result<()> {
         match self.process.take() {
             Some(mut process) => {
-                process.signal(Signal::TERM)?;
+                process.terminate()?;
                 eventually("the end of Redis", || !process.runs())?;
                 process.wait().map(drop)
             }

@@ -42,11 +42,13 @@ impl Signals {
         self.first.cancel();
     }
 
-    pub(super) async fn first(&self) {
+    /// Waits for the first.
+    pub async fn first(&self) {
         self.first.cancelled().await;
     }
 
-    pub(super) async fn second(&self) {
+    /// Waits for the second.
+    pub async fn second(&self) {
         self.second.cancelled().await;
     }
 }

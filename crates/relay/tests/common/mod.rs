@@ -8,6 +8,10 @@
     unreachable_pub
 )]
 
+pub mod deployed;
+pub mod fleet;
+pub mod process;
+
 use std::{collections::HashMap, path::Path, time::Duration};
 
 use ff_relay::{
@@ -104,8 +108,9 @@ pub async fn relay_with_data(saas: &Simulator, data: &Path) -> Relay {
 }
 
 pub async fn start(saas: &str, key: &str, more: &[(&str, &str)], tuning: Tuning) -> Relay {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut variables: HashMap<&str, &str> = more.iter().copied().collect();
+    // The relay's own client needs it before the first of ours is made.
+    let http = http();
     variables.extend([
         ("CLIENT_SERVICE", saas),
         ("METRIC_SERVICE", saas),
@@ -129,11 +134,6 @@ pub async fn start(saas: &str, key: &str, more: &[(&str, &str)], tuning: Tuning)
     };
     let signals = Signals::default();
     let ended = tokio::spawn(role::run(*settings, tuning, listeners, signals.clone()));
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .no_gzip()
-        .build()
-        .unwrap();
     Relay {
         url: format!("http://127.0.0.1:{port}"),
         port,
@@ -141,6 +141,12 @@ pub async fn start(saas: &str, key: &str, more: &[(&str, &str)], tuning: Tuning)
         ended,
         http,
     }
+}
+
+fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().no_proxy().no_gzip();
+    builder.build().unwrap()
 }
 
 impl Relay {
@@ -202,6 +208,16 @@ impl Relay {
         assert_eq!(answer.status(), 200);
         let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
         answer["authToken"].as_str().unwrap().to_owned()
+    }
+
+    /// A token, or the status that refuses it.
+    pub async fn authenticate(&self, key: &str) -> Result<String, u16> {
+        let body = json!({"apiKey": key}).to_string();
+        let answer = self.post("/client/auth", None, body).await;
+        let status = answer.status().as_u16();
+        let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default();
+        let token = answer["authToken"].as_str();
+        token.map(ToOwned::to_owned).ok_or(status)
     }
 
     pub async fn json(&self, path: &str, token: &str) -> Value {
