@@ -39,7 +39,7 @@ impl Publisher {
     }
 
     fn publish(&self, update: &Update) {
-        if let Some(store) = self.store.as_ref().filter(|_| !update.restored) {
+        if let Some(store) = &self.store {
             // Written behind: nobody waits for the disk.
             store.write(update);
         }

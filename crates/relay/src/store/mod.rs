@@ -6,4 +6,4 @@
 mod embedded;
 mod entry;
 
-pub use embedded::{EmbeddedStore, Loaded, OpenError};
+pub use embedded::{EmbeddedStore, Job, Loaded, NotKept, OpenError};

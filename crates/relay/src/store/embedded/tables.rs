@@ -1,0 +1,253 @@
+//! The tables of the file, and what a commit does to them.
+
+use std::{cmp::Ordering, time::Duration};
+
+use redb::{
+    Database, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    TableError, WriteTransaction,
+};
+
+use super::queue::{Batch, Job};
+use crate::{
+    state::{Recent, event::now_millis},
+    store::entry,
+};
+
+/// The format of what is in the tables.
+pub(super) const FORMAT: u64 = 1;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const ENVIRONMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("environments");
+const RECENT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("recent");
+/// Key: environment, a line feed, identifier. Value: milliseconds of expiry, then JSON.
+const TARGETS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("targets");
+/// Records by number.
+const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+
+/// Targets are forgotten after a day.
+const TARGET_LIFE: Duration = Duration::from_hours(24);
+const MOST_TARGETS: u64 = 100_000;
+
+/// What an earlier run kept.
+#[derive(Default)]
+pub(super) struct Rows {
+    /// Identifier, entry, recent changes.
+    pub(super) environments: Vec<(String, Vec<u8>, Vec<Recent>)>,
+    /// Key and JSON.
+    pub(super) targets: Vec<(String, Vec<u8>)>,
+    /// By number, the lowest first.
+    pub(super) journal: Vec<(u64, Vec<u8>)>,
+}
+
+/// The format of a file; `None` of one that holds nothing yet.
+pub(super) fn format(transaction: &ReadTransaction) -> Result<Option<u64>, redb::Error> {
+    match transaction.open_table(META) {
+        Ok(meta) => Ok(meta.get("format")?.map(|value| value.value())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the tables, so that reading finds them.
+pub(super) fn begin(db: &Database) -> Result<(), redb::Error> {
+    let transaction = db.begin_write()?;
+    transaction.open_table(META)?.insert("format", FORMAT)?;
+    transaction.open_table(ENVIRONMENTS)?;
+    transaction.open_table(RECENT)?;
+    transaction.open_table(TARGETS)?;
+    transaction.open_table(JOURNAL)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Reads everything.
+pub(super) fn load(transaction: &ReadTransaction) -> Result<Rows, redb::Error> {
+    let mut rows = Rows::default();
+    let recent = transaction.open_table(RECENT)?;
+    for row in transaction.open_table(ENVIRONMENTS)?.iter()? {
+        let (id, entry) = row?;
+        let changes = recent.get(id.value())?;
+        let changes = changes.and_then(|bytes| serde_json::from_slice(bytes.value()).ok());
+        rows.environments.push((
+            id.value().to_owned(),
+            entry.value().to_vec(),
+            changes.unwrap_or_default(),
+        ));
+    }
+    let now = now_millis();
+    for row in transaction.open_table(TARGETS)?.iter()? {
+        let (key, value) = row?;
+        let (expiry, json) = value.value();
+        if expiry > now {
+            rows.targets.push((key.value().to_owned(), json.to_vec()));
+        }
+    }
+    for row in transaction.open_table(JOURNAL)?.iter()? {
+        let (number, record) = row?;
+        rows.journal.push((number.value(), record.value().to_vec()));
+    }
+    Ok(rows)
+}
+
+/// Writes a batch, at `now`: all of it, or nothing.
+pub(super) fn commit(db: &Database, batch: &Batch, now: u64) -> Result<(), redb::Error> {
+    let transaction = db.begin_write()?;
+    write_environments(&transaction, batch)?;
+    write_targets(&transaction, batch, now)?;
+    if !batch.submitted.is_empty() {
+        let mut journal = transaction.open_table(JOURNAL)?;
+        for job in batch.submitted.iter().flat_map(|submitted| &submitted.jobs) {
+            match job {
+                Job::Keep { number, record } => {
+                    journal.insert(number, &record[..])?;
+                }
+                Job::Forget(numbers) => journal.retain_in(numbers.clone(), |_, _| false)?,
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn write_environments(transaction: &WriteTransaction, batch: &Batch) -> Result<(), redb::Error> {
+    if batch.environments.is_empty() {
+        return Ok(());
+    }
+    let mut environments = transaction.open_table(ENVIRONMENTS)?;
+    let mut recent = transaction.open_table(RECENT)?;
+    let mut targets = transaction.open_table(TARGETS)?;
+    for (id, environment) in &batch.environments {
+        let id = id.as_str();
+        if let Some(environment) = environment {
+            environments.insert(id, entry::encode(environment).as_slice())?;
+            let changes = serde_json::to_vec(&**environment.recent()).unwrap_or_default();
+            recent.insert(id, changes.as_slice())?;
+        } else {
+            environments.remove(id)?;
+            recent.remove(id)?;
+            let (from, to) = (format!("{id}\n"), format!("{id}\u{b}"));
+            targets.retain_in(from.as_str()..to.as_str(), |_, _| false)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_targets(
+    transaction: &WriteTransaction,
+    batch: &Batch,
+    now: u64,
+) -> Result<(), redb::Error> {
+    if batch.targets.is_empty() && !batch.sweep {
+        return Ok(());
+    }
+    let mut targets = transaction.open_table(TARGETS)?;
+    let expiry = now + u64::try_from(TARGET_LIFE.as_millis()).unwrap_or(u64::MAX);
+    for (environment, of_environment) in &batch.targets {
+        for (identifier, json) in of_environment {
+            let key = format!("{environment}\n{identifier}");
+            targets.insert(key.as_str(), (expiry, json.as_slice()))?;
+        }
+    }
+    if batch.sweep {
+        targets.retain(|_, (expiry, _)| expiry > now)?;
+    }
+    forget_oldest(&mut targets, MOST_TARGETS)
+}
+
+/// Beyond `most` the oldest go, and a tenth more, so that this is not done at every commit. A
+/// target comes back with its next auth.
+fn forget_oldest(
+    targets: &mut Table<'_, &str, (u64, &[u8])>,
+    most: u64,
+) -> Result<(), redb::Error> {
+    let held = targets.len()?;
+    if held <= most {
+        return Ok(());
+    }
+    let surplus = usize::try_from(held - most + most / 10).unwrap_or(usize::MAX);
+    let mut expiries = Vec::new();
+    for row in targets.iter()? {
+        expiries.push(row?.1.value().0);
+    }
+    let last = surplus.min(expiries.len()) - 1;
+    let (_, &mut limit, _) = expiries.select_nth_unstable(last);
+    // Those that came in one commit are equally old.
+    let mut equally_old = surplus - expiries.iter().filter(|&&expiry| expiry < limit).count();
+    targets.retain(|_, (expiry, _)| match expiry.cmp(&limit) {
+        Ordering::Less => false,
+        Ordering::Greater => true,
+        Ordering::Equal if equally_old == 0 => true,
+        Ordering::Equal => {
+            equally_old -= 1;
+            false
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{ReadableDatabase, backends::InMemoryBackend};
+
+    use super::*;
+
+    fn targets(db: &Database) -> Vec<String> {
+        let transaction = db.begin_read().unwrap();
+        let table = transaction.open_table(TARGETS).unwrap();
+        let keys = table
+            .iter()
+            .unwrap()
+            .map(|row| row.unwrap().0.value().to_owned());
+        keys.collect()
+    }
+
+    fn empty() -> Database {
+        let db = Database::builder()
+            .create_with_backend(InMemoryBackend::new())
+            .unwrap();
+        begin(&db).unwrap();
+        db
+    }
+
+    fn batch(names: &[&str]) -> Batch {
+        let json = |name: &&str| ((*name).into(), b"{}".to_vec());
+        let mut batch = Batch::default();
+        batch
+            .targets
+            .insert("e".into(), names.iter().map(json).collect());
+        batch
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_targets_go() {
+        let db = empty();
+        for (at, names) in [(1, ["z", "y"]), (2, ["b", "a"]), (3, ["x", "c"])] {
+            commit(&db, &batch(&names), at).unwrap();
+        }
+        let transaction = db.begin_write().unwrap();
+        forget_oldest(&mut transaction.open_table(TARGETS).unwrap(), 3).unwrap();
+        transaction.commit().unwrap();
+        let left = targets(&db);
+        assert_eq!(left.len(), 3);
+        assert!(
+            left.contains(&"e\nx".into()) && left.contains(&"e\nc".into()),
+            "{left:?}"
+        );
+    }
+
+    #[test]
+    fn expired_targets_go_without_an_overflow() {
+        let db = empty();
+        let day = u64::try_from(TARGET_LIFE.as_millis()).unwrap();
+        commit(&db, &batch(&["old"]), 1).unwrap();
+        commit(&db, &batch(&["new"]), 2).unwrap();
+        let sweep = Batch {
+            sweep: true,
+            ..Batch::default()
+        };
+        commit(&db, &sweep, day).unwrap();
+        assert_eq!(targets(&db).len(), 2);
+        commit(&db, &sweep, 1 + day).unwrap();
+        assert_eq!(targets(&db), ["e\nnew"]);
+    }
+}
