@@ -411,6 +411,7 @@ fn client(
             .as_ref()
             .map(|key| key.expose().to_owned())
             .unwrap_or_default(),
+        authorities: authorities(settings.upstream_ca.as_deref())?,
         connect: tuning.upstream.connect,
         answer: tuning.upstream.answer,
         silence: tuning.upstream.silence,
@@ -418,6 +419,27 @@ fn client(
     let observer = Arc::new(wiring::UpstreamMetrics(metrics.clone()));
     Client::new(config, observer).map_err(|error| {
         RunError::Start(format!("{error}; are the system's certificates readable?"))
+    })
+}
+
+fn authorities(path: Option<&std::path::Path>) -> Result<Vec<reqwest::Certificate>, RunError> {
+    let Some(path) = path else {
+        return Ok(Vec::new());
+    };
+    let read = std::fs::read(path).map_err(|error| error.to_string());
+    let read = read.and_then(|pem| {
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())
+    });
+    let read = read.and_then(|found| {
+        let some = !found.is_empty();
+        some.then_some(found)
+            .ok_or_else(|| "it holds no certificate".into())
+    });
+    read.map_err(|reason: String| {
+        let path = path.display();
+        RunError::Start(format!(
+            "UPSTREAM_CA {path}: {reason}; it takes a readable PEM file"
+        ))
     })
 }
 

@@ -125,6 +125,10 @@ impl Settings {
         let metric_service = values.url("METRIC_SERVICE");
         let metric_post = values.seconds("METRIC_POST_DURATION");
         let heartbeat = values.seconds("HEARTBEAT_INTERVAL");
+        let upstream_ca = values.path("UPSTREAM_CA");
+        if let Some(path) = &upstream_ca {
+            _ = values.file("UPSTREAM_CA", path);
+        }
         let pprof = values.bool("PPROF");
         let pprof_address = values.listen("PPROF_ADDRESS");
         let level = values.parsed("LOG_LEVEL", LogLevel::parse);
@@ -138,6 +142,7 @@ impl Settings {
             auth_secret_file,
             auth_secret_previous,
             auth_secret_previous_file,
+            upstream_ca,
             metric_post_interval: some(metric_post).map(|some| some.max(LEAST_INTERVAL)),
             heartbeat_interval: some(heartbeat),
             forward_targets: values.bool("FORWARD_TARGETS"),

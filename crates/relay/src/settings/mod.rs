@@ -116,6 +116,8 @@ pub struct Settings {
     pub client_service: Url,
     /// Where metrics go; no slash at its end.
     pub metric_service: Url,
+    /// PEM file of authorities that are trusted besides the system's, for requests to SaaS.
+    pub upstream_ca: Option<PathBuf>,
     /// Between metric reports, 60 s or more; none: off.
     pub metric_post_interval: Option<Duration>,
     /// Between looks at one's own health; none: off.

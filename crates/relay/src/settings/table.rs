@@ -233,6 +233,9 @@ pub static SETTINGS: &[Setting] = &[
         "SaaS service that configuration comes from."),
     row("METRIC_SERVICE", Upstream, Takes::Url, "https://events.ff.harness.io/api/1.0",
         "SaaS service that metrics go to."),
+    row("UPSTREAM_CA", Upstream, Takes::Path, "",
+        "PEM file of authorities that SaaS' certificates may be of, besides the system's: for \
+         networks that inspect TLS."),
     row("FLAG_STREAM_ENABLED", Upstream, Takes::Bool, "true",
         "Hear of changes over a stream. false: poll only, for networks that swallow server-sent \
          events."),

@@ -28,6 +28,8 @@ pub struct ClientConfig {
     pub metric_service: String,
     /// `PROXY_KEY`
     pub proxy_key: String,
+    /// `UPSTREAM_CA`, read: trusted besides the system's authorities.
+    pub authorities: Vec<reqwest::Certificate>,
     /// For a connection.
     pub connect: Duration,
     /// For a whole answer, but the stream's.
@@ -123,7 +125,9 @@ impl Client {
     /// # Errors
     /// The system's certificates cannot be read.
     pub fn new(config: ClientConfig, observer: Arc<dyn Observer>) -> Result<Self, reqwest::Error> {
+        // Proxies come from the standard variables, the system's authorities from SSL_CERT_FILE.
         let http = reqwest::Client::builder()
+            .tls_certs_merge(config.authorities.iter().cloned())
             .connect_timeout(config.connect)
             .tcp_keepalive(Duration::from_secs(15))
             .redirect(reqwest::redirect::Policy::none())

@@ -1,0 +1,232 @@
+//! How the relay reaches SaaS in networks with proxies and authorities of their own.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+#[path = "common/pki.rs"]
+mod pki;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use common::{
+    Relay, eventually,
+    process::{Printed, process},
+    simulator,
+};
+use ff_saas_sim::Simulator;
+use pki::Ca;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// SaaS behind TLS, and a proxy; nothing of it is trusted or reachable by default.
+struct Network {
+    saas: Simulator,
+    tls: SocketAddr,
+    proxy: SocketAddr,
+    /// What the proxy was asked, and with which credentials.
+    asked: Arc<Mutex<Vec<String>>>,
+    folder: TempDir,
+    ca: PathBuf,
+}
+
+impl Network {
+    async fn start() -> Self {
+        let saas = simulator(1, 2).await;
+        let authority = Ca::new("the company's own");
+        let pair = authority.issue(&["saas.test", "localhost"], (2090, 1, 1));
+        let chain = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key)
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, authority.pem()).unwrap();
+        let origin = saas.url().replace("http://", "").replace("/api/1.0", "");
+        let tls = terminate(origin, TlsAcceptor::from(Arc::new(config))).await;
+        let asked = Arc::default();
+        let proxy = connect_proxy(tls, Arc::clone(&asked)).await;
+        Self {
+            saas,
+            tls,
+            proxy,
+            asked,
+            folder,
+            ca,
+        }
+    }
+
+    fn relay(&self, service: &str, more: &[(&str, &str)]) -> (Relay, Printed) {
+        let key = self.saas.proxy_key();
+        let mut variables = vec![
+            ("CLIENT_SERVICE", service),
+            ("METRIC_SERVICE", service),
+            ("PROXY_KEY", &key),
+        ];
+        variables.extend(more);
+        process(&variables)
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// Takes TLS off and passes the rest on.
+async fn terminate(origin: String, acceptor: TlsAcceptor) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (origin, acceptor) = (origin.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let mut clear = acceptor.accept(socket).await.ok()?;
+                let mut origin = TcpStream::connect(origin).await.ok()?;
+                copy_bidirectional(&mut clear, &mut origin).await.ok()
+            });
+        }
+    });
+    address
+}
+
+/// A proxy that knows one way out, whatever host it is asked for, as if it alone could resolve it.
+async fn connect_proxy(way_out: SocketAddr, asked: Arc<Mutex<Vec<String>>>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let mut client = BufReader::new(socket);
+                let (mut head, mut line) = (String::new(), String::new());
+                while client.read_line(&mut line).await.ok()? > 2 {
+                    head.push_str(&std::mem::take(&mut line));
+                }
+                asked.lock().unwrap().push(head);
+                let mut origin = TcpStream::connect(way_out).await.ok()?;
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+                copy_bidirectional(&mut client, &mut origin).await.ok()
+            });
+        }
+    });
+    address
+}
+
+async fn is_synced(relay: &Relay) -> bool {
+    match relay.http.get(format!("{}/health", relay.url)).send().await {
+        Ok(answer) => {
+            let text = answer.text().await;
+            text.is_ok_and(|text| text.contains("\"SYNCED\""))
+        }
+        Err(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
+    let network = Network::start().await;
+    let service = format!("https://localhost:{}/api/1.0", network.tls.port());
+    let ca = network.ca.to_str().unwrap();
+    for name in ["UPSTREAM_CA", "SSL_CERT_FILE"] {
+        let (relay, _printed) = network.relay(&service, &[(name, ca)]);
+        eventually(name, async || is_synced(&relay).await).await;
+        eventually("the stream", async || network.saas.open_streams() == 1).await;
+        relay.kill().await;
+        eventually("its end", async || network.saas.open_streams() == 0).await;
+    }
+    let (relay, printed) = network.relay(&service, &[]);
+    let told = async || printed.text().contains("UnknownIssuer");
+    eventually("it is not trusted", told).await;
+    assert!(!is_synced(&relay).await);
+}
+
+#[tokio::test]
+async fn an_authority_that_cannot_be_read_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    for content in ["", "no PEM"] {
+        std::fs::write(&path, content).unwrap();
+        let ca = path.to_str().unwrap();
+        let (relay, printed) = process(&[("PROXY_KEY", "k"), ("UPSTREAM_CA", ca)]);
+        assert!(relay.ended.await.unwrap().is_err());
+        eventually("the reason", async || {
+            printed.text().contains("UPSTREAM_CA")
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_standard_proxy_variables_are_followed() {
+    let network = Network::start().await;
+    let ca = network.ca.to_str().unwrap();
+    // Only the proxy knows where this is.
+    let far = "https://saas.test/api/1.0";
+    let near = format!("https://localhost:{}/api/1.0", network.tls.port());
+    let proxy = format!("http://{}", network.proxy);
+    let with_user = format!("http://us%40er:pass-word@{}", network.proxy);
+
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        network.asked.lock().unwrap().clear();
+        let (relay, _printed) = network.relay(far, &[("UPSTREAM_CA", ca), (name, &proxy)]);
+        eventually(name, async || is_synced(&relay).await).await;
+        eventually("the stream", async || network.saas.open_streams() == 1).await;
+        assert!(network.asked()[0].starts_with("CONNECT saas.test:443 "));
+        relay.kill().await;
+        eventually("its end", async || network.saas.open_streams() == 0).await;
+    }
+
+    network.asked.lock().unwrap().clear();
+    let variables = [
+        ("UPSTREAM_CA", ca),
+        ("HTTPS_PROXY", &with_user),
+        ("LOG_LEVEL", "trace"),
+    ];
+    let (relay, printed) = network.relay(far, &variables);
+    eventually("with a user", async || is_synced(&relay).await).await;
+    // us@er:pass-word
+    let credentials = "proxy-authorization: basic dxnazxi6cgfzcy13b3jk";
+    assert!(network.asked()[0].to_lowercase().contains(credentials));
+    assert!(!printed.text().contains("pass-word"), "{}", printed.text());
+    relay.kill().await;
+
+    network.asked.lock().unwrap().clear();
+    let variables = [
+        ("UPSTREAM_CA", ca),
+        ("HTTPS_PROXY", &proxy),
+        ("NO_PROXY", "example.com,localhost"),
+    ];
+    let (relay, _printed) = network.relay(&near, &variables);
+    eventually("NO_PROXY", async || is_synced(&relay).await).await;
+    let asked = network.asked().join("");
+    assert!(!asked.contains("CONNECT localhost"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_gone_is_reported_without_its_password() {
+    let network = Network::start().await;
+    let gone = format!(
+        "http://user:pass-word@127.0.0.1:{}",
+        ff_redis_servers::Port::free().unwrap().number()
+    );
+    let variables = [("HTTPS_PROXY", &*gone), ("LOG_LEVEL", "trace")];
+    let (_relay, printed) = network.relay("https://saas.test/api/1.0", &variables);
+    let told = async || printed.text().contains("SaaS cannot be reached");
+    eventually("the fault", told).await;
+    assert!(!printed.text().contains("pass-word"), "{}", printed.text());
+    drop(network.folder);
+}
