@@ -73,7 +73,7 @@ async fn run(command: Command) -> ExitCode {
                 return demo::demo(*settings, signals).await;
             }
             let listeners = Listeners::bind(&settings).await?;
-            tracing::info!(version = env!("CARGO_PKG_VERSION"), ports = ?settings.ports, "listening");
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), ports = ?listeners.ports(), "listening");
             role::run(*settings, Tuning::default(), listeners, signals).await
         };
         tokio::select! {

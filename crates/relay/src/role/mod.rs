@@ -35,6 +35,7 @@ use crate::{
     },
     state::{Change, Relay, writer},
     store::EmbeddedStore,
+    systemd::{self, Manager},
 };
 
 /// What a test or a demo sets otherwise than a user can.
@@ -130,18 +131,35 @@ pub struct Listeners {
 impl Listeners {
     /// Binds all ports of the settings.
     ///
+    /// Sockets that a service manager handed over take the place of `PORT` and `EXTRA_PORTS`, and
+    /// the one with the port of `PROMETHEUS_PORT` that of `/metrics`.
+    ///
     /// # Errors
     /// A port that cannot be bound.
     pub async fn bind(settings: &Settings) -> Result<Self, RunError> {
-        let mut api = Vec::new();
-        for &port in &settings.ports {
-            api.push(listen_on(port).await?);
+        let passed = systemd::sockets().map_err(RunError::Start)?;
+        let is_prometheus = |listener: &TcpListener| {
+            let port = listener.local_addr().map(|address| address.port()).ok();
+            port.is_some() && port == settings.prometheus_port
+        };
+        let (prometheus, mut api): (Vec<_>, Vec<_>) = passed.into_iter().partition(is_prometheus);
+        if api.is_empty() {
+            for &port in &settings.ports {
+                api.push(listen_on(port).await?);
+            }
         }
-        let prometheus = match settings.prometheus_port {
-            Some(port) => Some(listen_on(port).await?),
-            None => None,
+        let prometheus = match (prometheus.into_iter().next(), settings.prometheus_port) {
+            (None, Some(port)) => Some(listen_on(port).await?),
+            (passed, _) => passed,
         };
         Ok(Self { api, prometheus })
+    }
+
+    /// The ports that the API is served on.
+    pub fn ports(&self) -> Vec<u16> {
+        let address = |listener: &TcpListener| listener.local_addr().ok();
+        let ports = self.api.iter().filter_map(address);
+        ports.map(|address| address.port()).collect()
     }
 }
 
@@ -277,6 +295,12 @@ pub async fn run(
         "the target forwarder"
     });
 
+    let stop = signals.clone();
+    let manager = Manager::of_process().follow(relay.watch_phase(), async move {
+        stop.first().await;
+    });
+    let manager = tokio::spawn(manager);
+
     let died = tokio::select! {
         ended = critical.join_next() => Some(ended),
         () = signals.first() => None,
@@ -303,6 +327,7 @@ pub async fn run(
         store.flush(Duration::from_secs(5)).await;
     }
     drop(writer_thread);
+    manager.abort();
     tracing::info!("stopped");
     Ok(())
 }
