@@ -14,5 +14,5 @@ pub mod settings;
 pub mod source;
 pub mod state;
 pub mod store;
-pub mod watch;
 pub mod systemd;
+pub mod watch;
