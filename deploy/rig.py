@@ -98,11 +98,11 @@ class Rig(contextlib.ExitStack):
     def log(self, name):
         return self.logs[name].read_text(errors="replace")
 
-    def simulator(self, *options, port=None):
+    def simulator(self, *options, host="127.0.0.1", port=None):
         port = port or free_port()
-        argv = [binary("ff-saas-sim"), "--address", f"127.0.0.1:{port}", *options]
+        argv = [binary("ff-saas-sim"), "--address", f"{host}:{port}", *options]
         self.start("simulator", argv)
-        saas = Saas(f"http://127.0.0.1:{port}")
+        saas = Saas(f"http://{host}:{port}")
         until("the simulator", lambda: ask(f"{saas.url}/admin/state")[0] == 200)
         found = re.findall(r"^environment (\S+)  SDK key (\S+)", self.log("simulator"), re.M)
         saas.keys = dict(found)
