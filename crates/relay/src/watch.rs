@@ -6,6 +6,8 @@
 
 use std::{io, io::Read, path::PathBuf, time::Duration};
 
+use crate::settings::{Secret, without_line_end};
+
 /// Nothing that is followed is larger; more is not read.
 const MOST: u64 = 4 << 20;
 
@@ -52,6 +54,54 @@ impl Watched {
                 last = Some(now);
             }
         }
+    }
+}
+
+/// A file that holds a secret.
+#[derive(Debug)]
+pub struct SecretFile {
+    setting: &'static str,
+    file: Watched,
+}
+
+impl SecretFile {
+    /// Follows `path`, which `setting` names, as [`Watched`] does.
+    pub fn new(setting: &'static str, path: PathBuf, every: Duration) -> Self {
+        let file = Watched::new(vec![path], every);
+        Self { setting, file }
+    }
+
+    /// What it held when it was last read; none: nothing that is a secret.
+    pub fn now(&self) -> Option<Secret> {
+        secret(self.file.contents()).ok()
+    }
+
+    /// Waits for the next content that is a secret. A file that is empty or gone is reported, and
+    /// is no reason to forget what it held.
+    pub async fn next(&mut self) -> Secret {
+        loop {
+            match secret(self.file.changed().await) {
+                Ok(secret) => return secret,
+                Err(reason) => tracing::error!(
+                    setting = self.setting,
+                    reason,
+                    "the file holds no secret any more; the one before stays in use"
+                ),
+            }
+        }
+    }
+}
+
+fn secret(contents: &[Content]) -> Result<Secret, String> {
+    let content = match contents.first() {
+        Some(Ok(content)) => content,
+        Some(Err(error)) => return Err(format!("it cannot be read: {error}")),
+        None => return Err("it was not read".into()),
+    };
+    let text = std::str::from_utf8(content).map_err(|_| "it is not text".to_owned())?;
+    match without_line_end(text) {
+        "" => Err("it is empty".into()),
+        text => Ok(Secret::new(text)),
     }
 }
 

@@ -50,7 +50,11 @@ pub(crate) fn router(shared: App) -> Router {
             "/admin/environments/{environment}/flag/{id}/toggle",
             post(toggle),
         )
-        .route("/admin/proxy-key", delete(delete_key).post(restore_key))
+        .route(
+            "/admin/proxy-key",
+            delete(delete_key).post(restore_key).put(rotate_key),
+        )
+        .route("/admin/proxy-key/former", delete(retire_keys))
         .route("/admin/tokens", delete(revoke))
         .route(
             "/admin/faults/{endpoint}",
@@ -184,6 +188,24 @@ async fn delete_key(State(app): State<App>, Query(q): Query<Announce>) {
 
 async fn restore_key(State(app): State<App>) {
     app.change(false, |model| model.set_key_valid(true));
+}
+
+#[derive(Deserialize)]
+struct Rotation {
+    key: String,
+    #[serde(default)]
+    buffered: bool,
+}
+
+async fn rotate_key(State(app): State<App>, Json(asked): Json<Rotation>) {
+    app.read(|model| model.rotate(&asked.key, asked.buffered));
+    if !asked.buffered {
+        app.cut_streams();
+    }
+}
+
+async fn retire_keys(State(app): State<App>) {
+    app.read(|model| model.former_keys.clear());
 }
 
 async fn revoke(State(app): State<App>) {

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
-    admin,
+    admin, data,
     fault::{Endpoint, Fault},
     model::{Model, Seen, Shared},
 };
@@ -151,8 +151,9 @@ fn refused(status: StatusCode, message: &str) -> Response {
         .into_response()
 }
 
-fn token(model: &Model) -> String {
+fn token(model: &Model, proxy_key: &str) -> String {
     let payload = json!({
+        "key": data::hash(proxy_key),
         "account": "sim-account",
         "cluster_identifier": "1",
         "generation": model.token_generation,
@@ -172,7 +173,10 @@ fn authorised(model: &Model, headers: &HeaderMap) -> Option<Vec<String>> {
         .strip_prefix("Bearer ")?;
     let payload = URL_SAFE_NO_PAD.decode(bearer.split('.').nth(1)?).ok()?;
     let payload: Value = serde_json::from_slice(&payload).ok()?;
-    let valid = model.key_valid && payload["generation"] == model.token_generation;
+    let mut keys = std::iter::once(&model.proxy_key).chain(&model.former_keys);
+    let valid = model.key_valid
+        && payload["generation"] == model.token_generation
+        && keys.any(|key| payload["key"] == data::hash(key));
     let list = payload["environments"].as_array()?;
     valid.then(|| {
         list.iter()
@@ -189,8 +193,9 @@ async fn proxy_auth(State(app): State<App>, request: Request) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     remember(&app, &head.uri, &head.headers, body.clone());
     with_fault(&app, Endpoint::ProxyAuth, |model| {
-        if model.key_valid && body["proxyKey"] == model.proxy_key.as_str() {
-            json_answer(&json!({"authToken": token(model)}))
+        let key = body["proxyKey"].as_str().unwrap_or_default();
+        if model.accepts(key) {
+            json_answer(&json!({"authToken": token(model, key)}))
         } else {
             refused(StatusCode::UNAUTHORIZED, "the proxy key is not valid")
         }
@@ -207,7 +212,9 @@ async fn proxy_config(
     let headers = request.headers().clone();
     with_fault(&app, Endpoint::ProxyConfig, |model| {
         let readable = authorised(model, &headers);
-        let Some(readable) = readable.filter(|_| query.get("key") == Some(&model.proxy_key)) else {
+        let Some(readable) =
+            readable.filter(|_| query.get("key").is_some_and(|key| model.accepts(key)))
+        else {
             return refused(StatusCode::UNAUTHORIZED, "the token or key is not valid");
         };
         let asked = query.get("environment");
@@ -330,7 +337,7 @@ async fn client_auth(State(app): State<App>, request: Request) -> Response {
         serde_json::from_slice(&body).unwrap_or_default(),
     );
     with_fault(&app, Endpoint::ClientAuth, |model| {
-        json_answer(&json!({"authToken": token(model)}))
+        json_answer(&json!({"authToken": token(model, "")}))
     })
     .await
 }
@@ -380,7 +387,7 @@ async fn account_stream(State(app): State<App>, request: Request) -> Response {
         .map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
     let shared = app.clone();
     with_fault(&app, Endpoint::Stream, move |model| {
-        if authorised(model, &headers).is_none() || key.as_ref() != Some(&model.proxy_key) {
+        if authorised(model, &headers).is_none() || !key.is_some_and(|key| model.accepts(&key)) {
             return refused(StatusCode::UNAUTHORIZED, "the token or key is not valid");
         }
         let body = Body::from_stream(events(shared).map(Ok::<_, Infallible>));

@@ -240,6 +240,20 @@ impl Simulator {
         self.shared.change(false, |model| model.set_key_valid(true));
     }
 
+    /// Issues another proxy key; with `buffered` the one before stays good until
+    /// [`retire_proxy_keys`](Self::retire_proxy_keys).
+    pub fn rotate_proxy_key(&self, key: &str, buffered: bool) {
+        self.shared.read(|model| model.rotate(key, buffered));
+        if !buffered {
+            self.shared.cut_streams();
+        }
+    }
+
+    /// Ends a buffered rotation: only the newest proxy key is good.
+    pub fn retire_proxy_keys(&self) {
+        self.shared.read(|model| model.former_keys.clear());
+    }
+
     /// Makes every token invalid: the next request gets 401.
     pub fn revoke_tokens(&self) {
         self.shared.change(false, |model| {

@@ -39,6 +39,8 @@ pub(crate) struct Model {
     pub(crate) environments: BTreeMap<String, Environment>,
     pub(crate) proxy_key: String,
     pub(crate) key_valid: bool,
+    /// Keys before this one that are still good: a buffered rotation.
+    pub(crate) former_keys: Vec<String>,
     pub(crate) token_generation: u64,
     pub(crate) totals: HashMap<(String, String, String), i64>,
     pub(crate) seen: VecDeque<Seen>,
@@ -127,6 +129,7 @@ impl Model {
             environments: BTreeMap::new(),
             proxy_key: options.proxy_key.clone(),
             key_valid: true,
+            former_keys: Vec::new(),
             token_generation: 0,
             totals: HashMap::new(),
             seen: VecDeque::new(),
@@ -199,6 +202,18 @@ impl Model {
         self.key_valid = valid;
         self.token_generation += 1;
         (!valid).then(|| json!({"event": "proxyKeyDeleted", "domain": "proxy"}))
+    }
+
+    /// A new key; with `buffered` the one before stays good until [`retire`](Self::retire).
+    pub(crate) fn rotate(&mut self, key: &str, buffered: bool) {
+        let before = std::mem::replace(&mut self.proxy_key, key.to_owned());
+        if buffered {
+            self.former_keys.push(before);
+        }
+    }
+
+    pub(crate) fn accepts(&self, key: &str) -> bool {
+        self.key_valid && (key == self.proxy_key || self.former_keys.iter().any(|k| k == key))
     }
 
     fn list(&mut self, environment: &str, domain: &str) -> Option<(&mut Vec<Value>, &'static str)> {

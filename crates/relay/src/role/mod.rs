@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 pub mod demo;
 mod publish;
+mod secrets;
 mod stop;
 mod wiring;
 
+use secrets::AuthSecrets;
 pub use stop::Signals;
 
 use crate::{
@@ -25,17 +27,18 @@ use crate::{
     server::{
         App, Limits, Parts, Targets, listen, route,
         tls::{Tls, TlsError},
-        token::Secrets,
     },
-    settings::Settings,
+    settings::{Secret, Settings},
     source::upstream::{
         Intervals, Status, Upstream,
         client::{Client, ClientConfig},
         fetch::Fetcher,
+        rotation,
     },
     state::{Change, Relay, writer},
     store::EmbeddedStore,
     systemd::{self, Manager},
+    watch::SecretFile,
 };
 
 /// What a test or a demo sets otherwise than a user can.
@@ -218,11 +221,12 @@ pub async fn run(
 
     let health_store = store.clone();
     let health_status = status_view.clone();
+    let auth_secrets = AuthSecrets::new(&settings);
     let app = App::new(Parts {
         relay: relay.clone(),
         hub: hub.clone(),
         metrics: metrics.clone(),
-        secrets: secrets(&settings),
+        secrets: auth_secrets.secrets(),
         intake: Arc::new(wiring::MetricsIntake(analytics.clone())),
         target_sink: Some(target_sink),
         targets,
@@ -259,6 +263,27 @@ pub async fn run(
         publisher.run(update_queue).await;
         "the publisher"
     });
+    let stop = stop_source.clone();
+    let (every, followed, app_followed) = (tuning.watch.0, settings.clone(), app.clone());
+    critical.spawn(async move {
+        tokio::select! {
+            () = secrets::follow(auth_secrets, &followed, every, app_followed) => {}
+            () = stop.cancelled() => {}
+        }
+        "the watch of AUTH_SECRET"
+    });
+    if let Some(path) = settings.proxy_key_file.clone() {
+        let file = SecretFile::new("PROXY_KEY_FILE", path, every);
+        let (fetcher, intervals) = (fetcher.clone(), intervals(&settings, &tuning));
+        let stop = stop_source.clone();
+        critical.spawn(async move {
+            tokio::select! {
+                () = rotation::follow(file, fetcher, intervals) => {}
+                () = stop.cancelled() => {}
+            }
+            "the watch of PROXY_KEY_FILE"
+        });
+    }
     let source = Upstream {
         fetcher,
         writer,
@@ -433,9 +458,8 @@ fn client(
         metric_service: url(&settings.metric_service),
         proxy_key: settings
             .proxy_key
-            .as_ref()
-            .map(|key| key.expose().to_owned())
-            .unwrap_or_default(),
+            .clone()
+            .unwrap_or_else(|| Secret::new("")),
         authorities: authorities(settings.upstream_ca.as_deref())?,
         connect: tuning.upstream.connect,
         answer: tuning.upstream.answer,
@@ -466,25 +490,6 @@ fn authorities(path: Option<&std::path::Path>) -> Result<Vec<reqwest::Certificat
             "UPSTREAM_CA {path}: {reason}; it takes a readable PEM file"
         ))
     })
-}
-
-fn secrets(settings: &Settings) -> Secrets {
-    if settings.auth_secret_is_default() {
-        tracing::warn!(
-            "AUTH_SECRET is the published default: anybody can forge SDK tokens; set one of your own"
-        );
-    }
-    if settings.bypass_auth {
-        tracing::warn!(
-            "BYPASS_AUTH is on: nobody is asked for a token; never do this in production"
-        );
-    }
-    let previous: Vec<&str> = settings
-        .auth_secret_previous
-        .iter()
-        .map(crate::settings::Secret::expose)
-        .collect();
-    Secrets::new(settings.auth_secret.expose(), &previous)
 }
 
 fn intervals(settings: &Settings, tuning: &Tuning) -> Intervals {

@@ -67,10 +67,10 @@ impl App {
             }
         }
         let now = now_millis() / 1_000;
-        let token = self
-            .parts
-            .secrets
-            .mint(&hash, environment.id().as_str(), json.as_deref(), now);
+        let token =
+            self.secrets
+                .load()
+                .mint(&hash, environment.id().as_str(), json.as_deref(), now);
         Ok(respond::json(
             StatusCode::OK,
             format!("{{\"authToken\":\"{token}\"}}"),

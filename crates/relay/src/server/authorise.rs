@@ -87,7 +87,7 @@ impl App {
                 retry_after: Some(RETRY_AFTER),
             });
         }
-        match self.parts.secrets.verify(token, now_millis() / 1_000) {
+        match self.secrets.load().verify(token, now_millis() / 1_000) {
             Ok(claims) => Ok(Bearer { token, claims }),
             Err(error) => {
                 // A clock that is off corrects itself, so only what stays wrong is remembered.

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ff_evaluation::Target;
 use tokio::sync::Semaphore;
@@ -104,7 +105,7 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Signs and verifies tokens.
+    /// Signs and verifies tokens, until [`App::set_secrets`] brings others.
     pub secrets: Secrets,
     /// Posted metrics.
     pub intake: Arc<dyn Intake>,
@@ -129,6 +130,7 @@ pub struct Parts {
 /// The server's shared state: one for all listeners.
 pub struct App {
     parts: Parts,
+    secrets: ArcSwap<Secrets>,
     refused: RefusedTokens,
     holding: Semaphore,
     draining: AtomicBool,
@@ -145,6 +147,7 @@ impl App {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
+            secrets: ArcSwap::from_pointee(parts.secrets.clone()),
             refused: RefusedTokens::new(),
             holding: Semaphore::new(parts.limits.held),
             draining: AtomicBool::new(false),
@@ -162,6 +165,12 @@ impl App {
     /// Whether the relay is going down.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Signs and verifies with others from now on; tokens that they make good are good at once.
+    pub fn set_secrets(&self, secrets: Secrets) {
+        self.secrets.store(Arc::new(secrets));
+        self.forget_refused();
     }
 
     /// Forgets refused tokens: a new key or secret can make them good.

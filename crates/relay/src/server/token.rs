@@ -18,6 +18,7 @@ const LEEWAY: u64 = 300;
 pub const MOST_TARGET: usize = 2_048;
 
 /// The secrets that sign and verify.
+#[derive(Clone)]
 pub struct Secrets {
     sign: Hmac<Sha256>,
     verify: Vec<Hmac<Sha256>>,

@@ -188,17 +188,19 @@ pub static SETTINGS: &[Setting] = &[
     row("PROXY_KEY", Essentials, Takes::Secret, "",
         "The proxy key that Harness issued. Required for a primary."),
     row("PROXY_KEY_FILE", Essentials, Takes::Path, "",
-        "File that holds the proxy key instead, such as a mounted secret."),
+        "File that holds the proxy key instead, such as a mounted secret. It is followed: a new key \
+         is taken over without a restart."),
     row("AUTH_SECRET", Essentials, Takes::Secret, "secret",
         "Signs the tokens that SDKs get. Set it to something random, the same on every relay of a \
          fleet: whoever knows it can make tokens."),
     row("AUTH_SECRET_FILE", Essentials, Takes::Path, "",
-        "File that holds AUTH_SECRET instead."),
+        "File that holds AUTH_SECRET instead. It is followed; what it held before still verifies, \
+         until the next start."),
     row("AUTH_SECRET_PREVIOUS", Essentials, Takes::Secret, "",
         "The former AUTH_SECRET: tokens that it signed stay valid for as long as it is set here, \
          so that the secret can be changed without signing every SDK out."),
     row("AUTH_SECRET_PREVIOUS_FILE", Essentials, Takes::Path, "",
-        "File that holds AUTH_SECRET_PREVIOUS instead."),
+        "File that holds AUTH_SECRET_PREVIOUS instead. It is followed."),
     row("READ_REPLICA", Essentials, Takes::Bool, "false",
         "Run as a replica: serve what a primary writes to Redis, and talk to Redis only."),
     row("REDIS_ADDRESS", Essentials, Takes::RedisAddress, "",
@@ -261,7 +263,8 @@ pub static SETTINGS: &[Setting] = &[
     row("REDIS_PASSWORD", Redis, Takes::Secret, "",
         "Password; wins over the one in REDIS_ADDRESS."),
     row("REDIS_PASSWORD_FILE", Redis, Takes::Path, "",
-        "File that holds REDIS_PASSWORD instead."),
+        "File that holds REDIS_PASSWORD instead. It is followed: connections made from then on use \
+         what it holds."),
     row("REDIS_TLS_CA", Redis, Takes::Path, "",
         "PEM file of the CA that rediss:// connections trust; empty: the system's."),
     row("REDIS_DB", Redis, Takes::Number(0), "0",

@@ -12,7 +12,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{Bytes, BytesMut};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
+
+use crate::settings::Secret;
 
 const SDK_INFO: &str = concat!("ff-relay ", env!("CARGO_PKG_VERSION"));
 /// A config page holds ten environments; none comes near this.
@@ -26,8 +31,8 @@ pub struct ClientConfig {
     pub client_service: String,
     /// `METRIC_SERVICE`, likewise.
     pub metric_service: String,
-    /// `PROXY_KEY`
-    pub proxy_key: String,
+    /// `PROXY_KEY`, until [`Client::take_key`] takes another.
+    pub proxy_key: Secret,
     /// `UPSTREAM_CA`, read: trusted besides the system's authorities.
     pub authorities: Vec<reqwest::Certificate>,
     /// For a connection.
@@ -105,6 +110,8 @@ impl From<reqwest::Error> for UpstreamError {
 
 /// A token with what it says.
 struct Token {
+    /// The proxy key that it was got with: requests that carry both carry a pair.
+    key: Secret,
     bearer: String,
     account: String,
     cluster: String,
@@ -116,6 +123,7 @@ pub struct Client {
     config: ClientConfig,
     token: ArcSwapOption<Token>,
     renewal: Mutex<()>,
+    key: watch::Sender<Secret>,
     observer: Arc<dyn Observer>,
 }
 
@@ -135,10 +143,11 @@ impl Client {
             .build()?;
         Ok(Self {
             http,
-            config,
             token: ArcSwapOption::empty(),
             renewal: Mutex::new(()),
+            key: watch::Sender::new(config.proxy_key.clone()),
             observer,
+            config,
         })
     }
 
@@ -156,6 +165,20 @@ impl Client {
     pub async fn authenticate(&self) -> Result<(), UpstreamError> {
         let _one = self.renewal.lock().await;
         self.request_token().await.map(|_| ())
+    }
+
+    /// The proxy key of now, and its changes.
+    pub fn watch_key(&self) -> watch::Receiver<Secret> {
+        self.key.subscribe()
+    }
+
+    /// Goes on with another proxy key, if SaaS accepts it; else nothing changes.
+    pub async fn take_key(&self, key: Secret) -> Result<(), UpstreamError> {
+        let _one = self.renewal.lock().await;
+        let token = self.token_for(&key).await?;
+        self.token.store(Some(token));
+        self.key.send_replace(key);
+        Ok(())
     }
 
     /// One page of the whole config.
@@ -182,7 +205,7 @@ impl Client {
             client
                 .get(&url)
                 .query(&[
-                    ("key", self.config.proxy_key.as_str()),
+                    ("key", token.key.expose()),
                     ("cluster", token.cluster.as_str()),
                     ("pageSize", PAGE_SIZE),
                 ])
@@ -272,7 +295,7 @@ impl Client {
             client
                 .get(&url)
                 .query(&[("cluster", token.cluster.as_str())])
-                .header("API-Key", &self.config.proxy_key)
+                .header("API-Key", token.key.expose())
                 .header(header::ACCEPT, "text/event-stream")
                 .header(header::CACHE_CONTROL, "no-cache")
         };
@@ -352,14 +375,22 @@ impl Client {
         self.request_token().await
     }
 
+    /// Only while `renewal` is held: else an older key could come last.
     async fn request_token(&self) -> Result<Arc<Token>, UpstreamError> {
+        let key = self.key.borrow().clone();
+        let token = self.token_for(&key).await?;
+        self.token.store(Some(token.clone()));
+        Ok(token)
+    }
+
+    async fn token_for(&self, key: &Secret) -> Result<Arc<Token>, UpstreamError> {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(rename = "authToken")]
             token: String,
         }
         let url = format!("{}/proxy/auth", self.config.client_service);
-        let body = serde_json::json!({ "proxyKey": self.config.proxy_key }).to_string();
+        let body = serde_json::json!({ "proxyKey": key.expose() }).to_string();
         let request = self
             .http
             .request(Method::POST, url)
@@ -382,9 +413,7 @@ impl Client {
             .unwrap_or(Err(UpstreamError::TimedOut))?;
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|_| UpstreamError::Malformed("no authToken".into()))?;
-        let token = Arc::new(read_token(answer.token)?);
-        self.token.store(Some(token.clone()));
-        Ok(token)
+        read_token(answer.token, key.clone()).map(Arc::new)
     }
 
     fn observed(
@@ -406,7 +435,7 @@ impl Client {
 }
 
 /// A token is not verified here (the relay has no key for it), only read.
-fn read_token(bearer: String) -> Result<Token, UpstreamError> {
+fn read_token(bearer: String, key: Secret) -> Result<Token, UpstreamError> {
     #[derive(Deserialize)]
     struct Payload {
         account: Option<String>,
@@ -423,6 +452,7 @@ fn read_token(bearer: String) -> Result<Token, UpstreamError> {
     let payload: Payload = serde_json::from_slice(&payload).map_err(|_| malformed())?;
     let plain = |text: &String| text.bytes().all(|b| b.is_ascii_graphic());
     Ok(Token {
+        key,
         account: payload.account.filter(plain).unwrap_or_default(),
         cluster: payload
             .cluster_identifier
@@ -473,11 +503,12 @@ mod tests {
 
     #[test]
     fn a_token_is_read_and_garbage_is_no_panic() {
+        let key = || Secret::new("k");
         let jwt = |payload: &str| format!("h.{}.s", URL_SAFE_NO_PAD.encode(payload));
-        let token = read_token(jwt(r#"{"account":"a","cluster_identifier":""}"#)).unwrap();
+        let token = read_token(jwt(r#"{"account":"a","cluster_identifier":""}"#), key()).unwrap();
         assert_eq!((token.account.as_str(), token.cluster.as_str()), ("a", "1"));
         for bad in ["", "a", "a.b", "a.%.c", &jwt("[]"), "a.é.c"] {
-            assert!(read_token(bad.into()).is_err(), "{bad}");
+            assert!(read_token(bad.into(), key()).is_err(), "{bad}");
         }
     }
 }

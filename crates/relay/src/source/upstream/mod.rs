@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub mod client;
 pub mod fetch;
 pub mod message;
+pub mod rotation;
 pub mod sse;
 mod worker;
 
@@ -28,6 +29,7 @@ use worker::{Queue, Worker};
 use super::backoff::{Backoff, jittered};
 use crate::{
     observe::health::{ConfigState, Since, StreamState},
+    settings::Secret,
     state::{Change, EnvironmentId, WriterHandle, event::now_millis},
 };
 
@@ -110,6 +112,8 @@ pub struct Upstream {
 enum Ended {
     KeyDeleted,
     KeyRefused,
+    /// Another proxy key was taken over.
+    KeyRotated,
     Stopped,
 }
 
@@ -120,6 +124,7 @@ struct Session {
     fetches: Arc<Semaphore>,
     short_lives: Backoff,
     ended_early: bool,
+    key: watch::Receiver<Secret>,
 }
 
 impl Upstream {
@@ -128,6 +133,7 @@ impl Upstream {
         let session = Session {
             short_lives: self.intervals.backoff(),
             ended_early: false,
+            key: self.fetcher.client.watch_key(),
             source: self,
             queues: HashMap::new(),
             workers: JoinSet::new(),
@@ -192,6 +198,8 @@ impl Session {
             self.queues.clear();
             let error = match ended {
                 Ended::Stopped => return,
+                // What the stream of the key before may still have had to say is in the next sync.
+                Ended::KeyRotated => continue,
                 Ended::KeyRefused => "SaaS refuses the proxy key; check PROXY_KEY",
                 Ended::KeyDeleted => {
                     if self
@@ -218,9 +226,14 @@ impl Session {
     }
 
     /// Asks once a minute whether the key is good again.
-    async fn wait_for_key(&self) {
+    async fn wait_for_key(&mut self) {
         loop {
-            sleep(jittered(self.source.intervals.refused_key, rand::random())).await;
+            let pause = jittered(self.source.intervals.refused_key, rand::random());
+            tokio::select! {
+                () = sleep(pause) => {}
+                // It is taken over only once SaaS accepts it.
+                Ok(()) = self.key.changed() => return,
+            }
             match self.source.fetcher.client.authenticate().await {
                 Ok(()) => {
                     tracing::info!("SaaS accepts the proxy key again");
@@ -279,7 +292,11 @@ impl Session {
 
     async fn poll_only(&mut self) -> Option<Ended> {
         self.source.set_stream(StreamState::Connected, true);
-        sleep(jittered(self.source.intervals.poll, rand::random())).await;
+        let pause = jittered(self.source.intervals.poll, rand::random());
+        tokio::select! {
+            () = sleep(pause) => {}
+            Ok(()) = self.key.changed() => {}
+        }
         match self.source.sync().await {
             Ok(stale) => self.refetch(stale),
             Err(FetchError::Interrupted) => return Some(Ended::Stopped),
@@ -297,6 +314,7 @@ impl Session {
 
     /// One life of the stream, and what follows its end.
     async fn stream_once(&mut self) -> Option<Ended> {
+        self.key.mark_unchanged();
         match self.source.fetcher.client.open_stream().await {
             Ok(answer) => {
                 tracing::info!("the stream of SaaS is open");
@@ -352,6 +370,7 @@ impl Session {
         loop {
             let chunk = tokio::select! {
                 chunk = timeout(silence, answer.chunk()) => chunk,
+                Ok(()) = self.key.changed() => return Some(Ended::KeyRotated),
                 config = &mut resync, if !resynced => {
                     resynced = true;
                     match config {
