@@ -117,6 +117,12 @@ ROWS = [
         ("Operations", "graph", "ops", [line for lines, _ in REDIS for line in lines]),
         ("Duration, p99", "graph", "s", [line for _, line in REDIS]),
     ]),
+    ("TLS", [
+        ("Certificates end in", "graph", "s", [
+            (f"ff_proxy_tls_certificate_not_after_seconds{{{PICK}}} - time()", "{{instance}}")]),
+        ("Certificate files read", "graph", "cps", [(rate("ff_proxy_tls_reloads", "error"), "error={{error}}")]),
+        ("Failed handshakes", "graph", "cps", [(rate("ff_proxy_tls_handshakes_failed", "instance"), "{{instance}}")]),
+    ]),
     ("Processes", [
         ("CPU", "graph", "none", [(rate("process_cpu_seconds_total", "instance"), "{{instance}}")]),
         ("Memory", "graph", "bytes", [(total("process_resident_memory_bytes", "instance"), "{{instance}}")]),

@@ -324,3 +324,17 @@ async fn every_published_name_is_there_from_the_first_scrape() {
     }
     relay.kill().await;
 }
+
+#[tokio::test]
+async fn reads_count_as_hits_and_misses_of_memory() {
+    let (_saas, relay, environment, _, token) = both().await;
+    let flags = format!("/client/env/{environment}/feature-configs");
+    for path in ["", "/bool-flag-0", "/none"] {
+        relay.status(&format!("{flags}{path}"), Some(&token)).await;
+    }
+    relay.status(&flags, None).await; // not asked of memory
+    let text = relay.get("/metrics", None).await.text().await.unwrap();
+    assert!(text.contains("\nff_proxy_memoize_cache_hit 2\n"), "{text}");
+    assert!(text.contains("\nff_proxy_memoize_cache_miss 1\n"), "{text}");
+    relay.kill().await;
+}

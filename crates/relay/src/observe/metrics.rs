@@ -68,6 +68,35 @@ impl Metrics {
         self.encode_at(Instant::now())
     }
 
+    /// `docs/metrics.md`.
+    pub fn reference_markdown(&self) -> String {
+        format!(
+            "\
+# Metrics
+
+`/metrics` speaks Prometheus' text format 0.0.4, on `PORT` unless `PROMETHEUS_PORT` says otherwise. Every
+name is described from the first scrape on, in every role; series come with what they count. Names and
+labels that deployed proxies have are the same here, though they break the naming rules of today, so
+that dashboards and alerts go on. `deploy/monitoring` has a dashboard and alerts.
+
+- `url` is the route, never a path as asked: `\"\"` for a path that is none of the relay's. Probes and
+  scrapes are not counted.
+- `envID` is an environment of the relay's, or `\"\"`.
+- `topic` is a stream in Redis, `*` for the stream of SaaS, an environment for events to SDKs.
+- `error` is `true` or `false`; `code` an HTTP status, `0` where no answer came.
+- What SDKs say of themselves is bounded: what goes beyond counts as `other`.
+
+{}
+Of the process, as Prometheus' own clients name them: `process_cpu_seconds_total`, `process_max_fds`,
+`process_open_fds`, `process_resident_memory_bytes`, `process_start_time_seconds`, `process_threads`,
+`process_virtual_memory_bytes`.
+
+This page is made from the code that counts.
+",
+            self.registrar.reference()
+        )
+    }
+
     fn encode_at(&self, now: Instant) -> String {
         for (environment, confirmed) in &*self.confirmed() {
             let age = now.saturating_duration_since(*confirmed).as_secs_f64();

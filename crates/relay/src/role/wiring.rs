@@ -152,6 +152,8 @@ pub(super) async fn watch_health(
 ) -> &'static str {
     let mut beat = tokio::time::interval(interval.unwrap_or(Duration::from_hours(1)));
     beat.tick().await;
+    // Ages are told to Prometheus whether or not anybody wants health in the log.
+    let mut confirm = tokio::time::interval(Duration::from_secs(30));
     loop {
         {
             let now = status.borrow_and_update();
@@ -166,6 +168,7 @@ pub(super) async fn watch_health(
         }
         tokio::select! {
             changed = status.changed() => if changed.is_err() { return "the watch of health" },
+            _ = confirm.tick() => {}
             _ = beat.tick() => if interval.is_some() {
                 let now = status.borrow();
                 tracing::info!(config = ?now.config.state, stream = ?now.stream.state, environments = relay.environments().len(), "health");

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{
     App, Outcome, Request,
     respond::{self, Answer, Refusal},
-    route::{NoRoute, Route, TEMPLATES, UNKNOWN},
+    route::{NoRoute, READS, Route, TEMPLATES, UNKNOWN},
 };
 use crate::hub::Subscription;
 
@@ -115,6 +115,13 @@ impl App {
         self.parts
             .metrics
             .http_request(number, env, status.as_u16(), took);
+        if READS.contains(&number) {
+            match status {
+                StatusCode::OK | StatusCode::NOT_MODIFIED => self.parts.metrics.memory_hit(),
+                StatusCode::NOT_FOUND => self.parts.metrics.memory_miss(),
+                _ => {}
+            }
+        }
         if head.method == Method::POST {
             let length = head.headers.get(header::CONTENT_LENGTH);
             let length = length

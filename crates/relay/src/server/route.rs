@@ -54,6 +54,9 @@ pub const TEMPLATES: &[&str] = &[
     "",
 ];
 
+/// The numbers of what is read from memory.
+pub const READS: std::ops::RangeInclusive<usize> = 1..=6;
+
 /// The number of "none of ours".
 pub const UNKNOWN: usize = TEMPLATES.len() - 1;
 

@@ -15,7 +15,17 @@ const LITERAL: &str = "names, labels and buckets are literals, each registered o
 #[derive(Debug, Default)]
 pub(super) struct Registrar {
     registry: Registry,
-    families: Vec<(&'static str, String)>,
+    families: Vec<Family>,
+}
+
+/// What is told of a name though it has no series yet.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    /// `# HELP` and `# TYPE`.
+    head: String,
+    /// Its row in the reference.
+    row: String,
 }
 
 impl Registrar {
@@ -29,8 +39,16 @@ impl Registrar {
             .register(Box::new(made.clone()))
             .expect(LITERAL);
         let head = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        self.families.push((name, head));
-        self.families.sort_unstable_by_key(|(name, _)| *name);
+        let described = made.desc();
+        let labels = described.iter().flat_map(|one| &one.variable_labels);
+        let labels: Vec<_> = labels.map(|label| format!("`{label}`")).collect();
+        let labels = match labels.join(", ") {
+            none if none.is_empty() => "–".to_owned(),
+            some => some,
+        };
+        let row = format!("| `{name}` | {kind} | {labels} | {help} |\n");
+        self.families.push(Family { name, head, row });
+        self.families.sort_unstable_by_key(|family| family.name);
         made
     }
 
@@ -97,6 +115,15 @@ impl Registrar {
             .expect(LITERAL);
     }
 
+    /// A table of every name, in Markdown.
+    pub(super) fn reference(&self) -> String {
+        let rows = self.families.iter().map(|family| family.row.as_str());
+        ["| name | type | labels | meaning |\n| --- | --- | --- | --- |\n"]
+            .into_iter()
+            .chain(rows)
+            .collect()
+    }
+
     /// Everything in text format 0.0.4, by name.
     pub(super) fn encode(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
@@ -107,13 +134,13 @@ impl Registrar {
         loop {
             let head_first = match (heads.peek(), gathered.peek()) {
                 (None, None) => return text,
-                (Some((name, _)), Some(family)) => *name < family.name(),
+                (Some(head), Some(family)) => head.name < family.name(),
                 (head, _) => head.is_some(),
             };
             if head_first {
-                text.extend(heads.next().map(|(_, head)| head.as_str()));
+                text.extend(heads.next().map(|family| family.head.as_str()));
             } else if let Some(family) = gathered.next() {
-                heads.next_if(|(name, _)| *name == family.name());
+                heads.next_if(|head| head.name == family.name());
                 let family = std::slice::from_ref(family);
                 encoder
                     .encode_utf8(family, &mut text)

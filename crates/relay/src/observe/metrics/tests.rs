@@ -286,3 +286,23 @@ fn no_request_is_lost_while_a_series_is_new_to_many_threads() {
         .sum();
     assert_eq!(total, 8 * 400);
 }
+
+/// `UPDATE_DOCS=1 cargo test -p ff-relay --lib metrics` writes it.
+#[test]
+fn the_docs_page_is_up_to_date_and_names_all_of_a_scrape() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let metrics = Metrics::new(ROUTES);
+    let page = metrics.reference_markdown();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page);
+    for line in metrics.encode().lines() {
+        if let Some(name) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|head| head.split(' ').next())
+        {
+            assert!(page.contains(&format!("`{name}`")), "{name} is not in it");
+        }
+    }
+}
