@@ -13,13 +13,13 @@ pub struct Flag {
     identifier: Box<str>,
     kind: Box<str>,
     version: i64,
-    on: bool,
+    pub(crate) on: bool,
     variations: Box<[Variation]>,
-    off: Outcome,
-    default: Served,
+    pub(crate) off: Outcome,
+    pub(crate) default: Served,
     pub(crate) prerequisites: Box<[Prerequisite]>,
-    targeting: Box<[Entry]>,
-    rules: Box<[Rule]>,
+    pub(crate) targeting: Box<[Entry]>,
+    pub(crate) rules: Box<[Rule]>,
     pub(crate) lists: Box<[Box<[Box<str>]>]>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Prerequisite {
 
 /// What a variation's name stands for.
 #[derive(Debug)]
-enum Outcome {
+pub(crate) enum Outcome {
     Variation(u32),
     Empty,
     Unknown(Box<str>),
@@ -48,30 +48,30 @@ enum Outcome {
 
 /// What a rule or the default serves.
 #[derive(Debug, Default)]
-struct Served {
-    distribution: Option<Box<Distribution>>,
-    variation: Option<Outcome>,
+pub(crate) struct Served {
+    pub(crate) distribution: Option<Box<Distribution>>,
+    pub(crate) variation: Option<Outcome>,
 }
 
 #[derive(Debug)]
-struct Distribution {
-    bucket_by: Box<str>,
-    attribute: Attribute,
+pub(crate) struct Distribution {
+    pub(crate) bucket_by: Box<str>,
+    pub(crate) attribute: Attribute,
     /// With the running totals of their weights.
-    variations: Box<[(i64, Outcome)]>,
+    pub(crate) variations: Box<[(i64, Outcome)]>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    outcome: Outcome,
-    targets: Names,
-    groups: Option<ListId>,
+pub(crate) struct Entry {
+    pub(crate) outcome: Outcome,
+    pub(crate) targets: Names,
+    pub(crate) groups: Option<ListId>,
 }
 
 #[derive(Debug)]
-struct Rule {
-    clauses: Box<[Clause]>,
-    served: Served,
+pub(crate) struct Rule {
+    pub(crate) clauses: Box<[Clause]>,
+    pub(crate) served: Served,
 }
 
 impl Flag {
@@ -177,7 +177,7 @@ impl Flag {
         self.resolve(&self.off)
     }
 
-    fn resolve(&self, outcome: &Outcome) -> Result<&Variation, EvaluationError> {
+    pub(crate) fn resolve(&self, outcome: &Outcome) -> Result<&Variation, EvaluationError> {
         let name = match outcome {
             Outcome::Variation(at) => return Ok(&self.variations[*at as usize]),
             Outcome::Empty => "",
@@ -251,7 +251,7 @@ impl Served {
         }
     }
 
-    fn is_something(&self) -> bool {
+    pub(crate) fn is_something(&self) -> bool {
         self.distribution.is_some() || self.variation.is_some()
     }
 
@@ -275,7 +275,7 @@ impl Distribution {
     }
 
     /// `None` if it has no variations.
-    fn outcome(&self, target: &Target) -> Option<&Outcome> {
+    pub(crate) fn outcome(&self, target: &Target) -> Option<&Outcome> {
         let (_, last) = self.variations.last()?;
         let text = match self.attribute.text(target) {
             Some(text) => Some((&*self.bucket_by, text)),

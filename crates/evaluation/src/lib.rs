@@ -24,6 +24,7 @@ mod case;
 mod clause;
 mod environment;
 mod evaluator;
+pub mod explain;
 mod flag;
 mod graph;
 mod group;

@@ -9,7 +9,7 @@ use crate::environment::Environment;
 use crate::{Group, Target};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
+pub(crate) enum Status {
     Unknown,
     /// In neither list; the rules are being decided.
     Pending,
@@ -45,7 +45,7 @@ impl<'a> Memberships<'a> {
         false
     }
 
-    fn decide(&mut self, target: &Target, group: u32) -> Status {
+    pub(crate) fn decide(&mut self, target: &Target, group: u32) -> Status {
         let at = group as usize;
         if self.statuses.is_empty() {
             self.statuses = vec![Status::Unknown; self.environment.groups.len()];
