@@ -4,6 +4,7 @@
 //! derived from it. ARCHITECTURE.md draws the picture.
 
 pub mod analytics;
+pub mod backoff;
 pub mod healthcheck;
 pub mod hub;
 pub mod observe;

@@ -17,7 +17,7 @@ use super::{
     aggregate::{Aggregate, Dropped},
     post,
 };
-use crate::{observe::metrics::Metrics, source::backoff::Backoff, state::EnvironmentId};
+use crate::{backoff::Backoff, observe::metrics::Metrics, state::EnvironmentId};
 
 /// An environment with this much is posted before its time.
 const EARLY: usize = 1_000_000;

@@ -219,6 +219,15 @@ This page is made from the code that counts.
             .set(polling.into());
     }
 
+    /// Whether another primary was heard of on the same Redis.
+    pub fn other_primary(&self, heard: bool) {
+        let none: [&str; 0] = [];
+        self.families
+            .other_primary
+            .with_label_values(&none)
+            .set(heard.into());
+    }
+
     /// An SDK opened a stream.
     pub fn stream_opened(&self, environment: &str) {
         self.families

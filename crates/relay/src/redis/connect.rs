@@ -61,6 +61,10 @@ impl Connector {
         &self.settings
     }
 
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.server.topology, RedisTopology::Cluster(_))
+    }
+
     pub(super) fn password(&self) -> &ArcSwapOption<Secret> {
         &self.password
     }

@@ -9,16 +9,19 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use redis::{Cmd, FromRedisValue, Value};
+use redis::{
+    Cmd, FromRedisValue, Value,
+    cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
+};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{Connector, RedisFault, connect::Connection};
 use crate::{
+    backoff::Backoff,
     observe::{
         logs::{Throttle, Word},
         metrics::{CacheOperation, Metrics},
     },
-    source::backoff::Backoff,
 };
 
 /// Waits between attempts to connect.
@@ -94,12 +97,10 @@ impl Link {
     /// # Errors
     /// What Redis, or the way to it, has against it.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisFault> {
-        let value = self
-            .retried(async |connection| {
-                let answer = command.query_async::<Value>(connection);
-                answer.await.map_err(|error| RedisFault::of(&error))
-            })
-            .await?;
+        let value = first(
+            self.retried(Ask::InOrder(std::slice::from_ref(command)))
+                .await?,
+        )?;
         T::from_redis_value(value)
             .map_err(|_| RedisFault::Refused("its answer is of another type than expected".into()))
     }
@@ -113,31 +114,7 @@ impl Link {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
-        self.retried(async |connection| match connection {
-            Connection::Single(connection) => {
-                let mut pipeline = redis::Pipeline::with_capacity(commands.len());
-                for command in commands {
-                    pipeline.add_command(command.clone());
-                }
-                let answers = pipeline
-                    .ignore_errors()
-                    .query_async::<Vec<redis::RedisResult<Value>>>(connection)
-                    .await;
-                judged(answers.map_err(|error| RedisFault::of(&error))?)
-            }
-            Connection::Cluster(connection) => {
-                let mut answers = Vec::with_capacity(commands.len());
-                for chunk in commands.chunks(AT_ONCE) {
-                    let asked = chunk.iter().map(|command| {
-                        let mut connection = connection.clone();
-                        async move { command.query_async::<Value>(&mut connection).await }
-                    });
-                    answers.extend(join_all(asked).await);
-                }
-                judged(answers)
-            }
-        })
-        .await
+        self.retried(Ask::Any(commands)).await
     }
 
     /// As [`Self::all`], counted as reads or writes of the cache.
@@ -163,19 +140,88 @@ impl Link {
         answers
     }
 
-    async fn retried<T>(
+    /// Runs waves of commands, each after the one before it: at once where one server keeps the
+    /// order anyway, one after the other in a cluster. Returns the first refusal, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::all`].
+    pub async fn waves(
         &self,
-        mut attempt: impl AsyncFnMut(&mut Connection) -> Result<T, RedisFault>,
-    ) -> Result<T, RedisFault> {
+        waves: &[(CacheOperation, Vec<Cmd>)],
+    ) -> Result<Option<RedisFault>, RedisFault> {
+        let mut refused = None;
+        let mut keep = |answers: Vec<Reply>| {
+            refused = refused.take().or(answers.into_iter().find_map(Result::err));
+        };
+        if self.0.connector.is_cluster() {
+            for (operation, commands) in waves {
+                keep(self.cache(*operation, commands).await?);
+            }
+        } else {
+            let began = Instant::now();
+            let commands: Vec<Cmd> = waves
+                .iter()
+                .flat_map(|(_, commands)| commands.iter().cloned())
+                .collect();
+            let answers = self.all(&commands).await;
+            let took = began.elapsed();
+            for (operation, commands) in waves {
+                for _ in commands {
+                    self.count(*operation, answers.is_err(), took);
+                }
+            }
+            keep(answers?);
+        }
+        Ok(refused)
+    }
+
+    /// Runs commands on one key in their order.
+    ///
+    /// # Errors
+    /// As [`Self::all`], and the first refusal.
+    pub async fn in_order(&self, commands: &[Cmd]) -> Result<Vec<Value>, RedisFault> {
+        let answers = self.retried(Ask::InOrder(commands)).await?;
+        answers.into_iter().collect()
+    }
+
+    /// Runs one command of the cache.
+    ///
+    /// # Errors
+    /// As [`Self::all`], and its refusal.
+    pub async fn one(&self, operation: CacheOperation, command: Cmd) -> Result<Value, RedisFault> {
+        let answers = self.cache(operation, &[command]).await?;
+        first(answers)
+    }
+
+    /// Counts something that was done to the cache.
+    pub(super) fn count(&self, operation: CacheOperation, failed: bool, took: Duration) {
+        self.0.metrics.cache(operation, failed, took);
+    }
+
+    /// Whether commands go to more than one server.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.0.connector.is_cluster()
+    }
+
+    /// Asks one master of a cluster: the one that has `slot`.
+    pub(super) async fn ask_master(&self, slot: u16, command: &Cmd) -> Result<Value, RedisFault> {
+        first(self.retried(Ask::Master(slot, command)).await?)
+    }
+
+    async fn retried(&self, ask: Ask<'_>) -> Result<Vec<Reply>, RedisFault> {
         let settings = self.0.connector.settings();
         let limit = self.0.connector.answer_timeout(self.0.block);
         let mut backoff = Backoff::new(settings.min_retry_backoff, settings.max_retry_backoff);
-        let mut retries = settings.max_retries;
+        // A reader wants to know that it was cut off: it may have missed something.
+        let mut retries = match self.0.block {
+            None => settings.max_retries,
+            Some(_) => 0,
+        };
         loop {
             let fault = match self.connection().await {
                 Ok((generation, mut connection)) => {
                     // The client has a limit of its own; this one also holds where it waits to send.
-                    let answer = timeout(limit * 2, attempt(&mut connection)).await;
+                    let answer = timeout(limit * 2, ask.of(&mut connection)).await;
                     match answer.unwrap_or(Err(RedisFault::Silent(limit * 2))) {
                         Ok(answer) => {
                             self.0.healthy.store(true, Ordering::Relaxed);
@@ -259,6 +305,62 @@ impl Link {
             slot.open = None;
         }
     }
+}
+
+/// What is asked of a connection.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    /// One after the other, on one key.
+    InOrder(&'a [Cmd]),
+    /// In any order where that saves round trips.
+    Any(&'a [Cmd]),
+    /// Of the master that has this slot.
+    Master(u16, &'a Cmd),
+}
+
+impl Ask<'_> {
+    async fn of(self, connection: &mut Connection) -> Result<Vec<Reply>, RedisFault> {
+        match (self, connection) {
+            (Self::Any(commands), Connection::Cluster(connection)) => {
+                let mut answers = Vec::with_capacity(commands.len());
+                for chunk in commands.chunks(AT_ONCE) {
+                    let asked = chunk.iter().map(|command| {
+                        let mut connection = connection.clone();
+                        async move { command.query_async::<Value>(&mut connection).await }
+                    });
+                    answers.extend(join_all(asked).await);
+                }
+                judged(answers)
+            }
+            (Self::Master(slot, command), Connection::Cluster(connection)) => {
+                let master =
+                    SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+                let routing = RoutingInfo::SingleNode(master);
+                judged(vec![
+                    connection.route_command(command.clone(), routing).await,
+                ])
+            }
+            (
+                Self::Master(_, command) | Self::InOrder([command]) | Self::Any([command]),
+                connection,
+            ) => judged(vec![command.query_async::<Value>(connection).await]),
+            (Self::InOrder(commands) | Self::Any(commands), connection) => {
+                let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+                for command in commands {
+                    pipeline.add_command(command.clone());
+                }
+                let answers = pipeline
+                    .ignore_errors()
+                    .query_async::<Vec<redis::RedisResult<Value>>>(connection)
+                    .await;
+                judged(answers.map_err(|error| RedisFault::of(&error))?)
+            }
+        }
+    }
+}
+
+fn first(answers: Vec<Reply>) -> Reply {
+    answers.into_iter().next().unwrap_or(Ok(Value::Nil))
 }
 
 /// The answers, or the first that tells that the connection is of no use.

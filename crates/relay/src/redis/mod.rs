@@ -4,10 +4,12 @@
 //! A [`Link`] is one multiplexed connection that is built anew whenever it proves broken. Commands
 //! share one; a read that blocks has one of its own, as nothing behind it would be answered.
 
+pub mod cache;
 mod connect;
 mod fault;
 pub mod layout;
 mod link;
+mod scan;
 
 use std::{
     sync::{

@@ -3,6 +3,7 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -12,12 +13,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub mod demo;
+mod primary;
 mod publish;
+mod replica;
 mod secrets;
 mod stop;
 mod wiring;
 
-use secrets::AuthSecrets;
 pub use stop::Signals;
 
 use crate::{
@@ -25,21 +27,20 @@ use crate::{
     hub::{Hub, driver::Pace},
     observe::{health::HealthReport, metrics::Metrics},
     server::{
-        App, Limits, Parts, Targets, listen, route,
+        App, Intake, Limits, Lookup, Parts, TargetSink, Targets, listen, route,
         tls::{Tls, TlsError},
     },
-    settings::{Secret, Settings},
-    source::upstream::{
-        Intervals, Status, Upstream,
-        client::{Client, ClientConfig},
-        fetch::Fetcher,
-        rotation,
+    settings::{Mode, Settings},
+    source::{
+        replica::Pace as ReplicaPace,
+        upstream::{Intervals, Status},
     },
-    state::{Change, Relay, writer},
-    store::EmbeddedStore,
+    state::{Relay, Update, WriterHandle, writer},
+    store::redis::Pace as StorePace,
     systemd::{self, Manager},
-    watch::SecretFile,
 };
+use publish::Stores;
+use secrets::AuthSecrets;
 
 /// What a test or a demo sets otherwise than a user can.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +57,10 @@ pub struct Tuning {
     pub metric_post: Option<Duration>,
     /// Paces of what is followed on this machine.
     pub watch: WatchPace,
+    /// Paces of what a primary does with Redis.
+    pub redis: StorePace,
+    /// Paces of a replica.
+    pub replica: ReplicaPace,
 }
 
 /// How often files that may change are read.
@@ -113,6 +118,9 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// How Redis is to be reached.
+    #[error("cannot use Redis: {0}")]
+    Redis(String),
     /// The HTTP client or a thread.
     #[error("cannot start: {0}")]
     Start(String),
@@ -176,7 +184,38 @@ async fn listen_on(port: u16) -> Result<TcpListener, RunError> {
     }
 }
 
-/// Runs a primary until `signals` ask it to stop.
+/// What every role has, before it knows its source.
+struct Core {
+    settings: Settings,
+    tuning: Tuning,
+    metrics: Arc<Metrics>,
+    relay: Arc<Relay>,
+    writer: WriterHandle,
+    targets: Targets,
+}
+
+/// A task that must not end before the process does, with its name.
+type Task = (&'static str, BoxFuture<'static, ()>);
+
+/// What a role brings along: its source, where changes are kept, and who takes what SDKs send.
+struct Cast {
+    /// The source: stopped first, then everything that rests on the model ends by itself.
+    source: Task,
+    /// Stopped with the source.
+    tasks: Vec<Task>,
+    /// Run until what is kept is written.
+    keepers: Vec<Task>,
+    stores: Stores,
+    /// Whether what is held can be kept, or followed.
+    is_healthy: Box<dyn Fn() -> bool + Send + Sync>,
+    status: watch::Receiver<Status>,
+    analytics: Arc<Analytics>,
+    intake: Arc<dyn Intake>,
+    target_sink: Option<Arc<dyn TargetSink>>,
+    lookup: Option<Arc<dyn Lookup>>,
+}
+
+/// Runs a relay until `signals` ask it to stop.
 ///
 /// # Errors
 /// It cannot start, or a task that must not end has ended.
@@ -194,43 +233,35 @@ pub async fn run(
     let (updates, update_queue) = mpsc::channel(1_024);
     let (writer, writer_thread) = writer::spawn(relay.clone(), updates)
         .map_err(|error| RunError::Start(error.to_string()))?;
-
-    let targets = Targets::default();
-    let store = match &settings.data_dir {
-        Some(path) => Some(open_store(path, &writer, &targets, settings.and_rules).await?),
-        None => {
-            tracing::info!(
-                "DATA_DIR is not set: what is held lives in memory, and a restart needs SaaS"
-            );
-            None
-        }
-    };
-
-    let hub = Hub::new(metrics.clone());
-    let (status, status_view) = watch::channel(Status::default());
-    let client = client(&settings, &tuning, &metrics)?;
-    let fetcher = Arc::new(Fetcher {
-        client,
-        relay: relay.clone(),
-        and_rules: settings.and_rules,
-    });
-    let interval = tuning.metric_post.or(settings.metric_post_interval);
-    let analytics = Analytics::new(interval, wiring::poster(&fetcher), metrics.clone());
-    let (target_sink, forward) =
-        wiring::target_sink(&fetcher, settings.forward_targets, store.clone());
-
-    let health_store = store.clone();
-    let health_status = status_view.clone();
+    let drain_limit = settings.drain;
     let auth_secrets = AuthSecrets::new(&settings);
+    let hub = Hub::new(metrics.clone());
+    let mut core = Core {
+        settings,
+        tuning,
+        metrics: metrics.clone(),
+        relay: relay.clone(),
+        writer,
+        targets: Targets::default(),
+    };
+    let cast = match core.settings.mode {
+        Mode::Replica => replica::cast(&mut core)?,
+        _ => primary::cast(&mut core).await?,
+    };
+    let (settings, tuning) = (core.settings.clone(), core.tuning.clone());
+    let watch_pace = tuning.watch.0;
+    let health_status = cast.status.clone();
+    let is_healthy = cast.is_healthy;
     let app = App::new(Parts {
         relay: relay.clone(),
         hub: hub.clone(),
         metrics: metrics.clone(),
         secrets: auth_secrets.secrets(),
-        intake: Arc::new(wiring::MetricsIntake(analytics.clone())),
-        target_sink: Some(target_sink),
-        targets,
-        health: Box::new(move || health(&health_status.borrow(), health_store.as_deref())),
+        intake: cast.intake,
+        target_sink: cast.target_sink,
+        lookup: cast.lookup,
+        targets: std::mem::take(&mut core.targets),
+        health: Box::new(move || health(&health_status.borrow(), is_healthy())),
         bypass_auth: settings.bypass_auth,
         and_rules: settings.and_rules,
         prometheus: listeners.prometheus.is_none(),
@@ -238,273 +269,164 @@ pub async fn run(
         pace: tuning.pace,
     });
 
-    let stop_source = CancellationToken::new();
-    let close = CancellationToken::new();
-    let mut critical: JoinSet<&'static str> = JoinSet::new();
-    spawn_listeners(&mut critical, &app, listeners, tls.as_ref(), &close);
-    if let (Some(tls), Some(files)) = (tls, tls_files) {
-        let (metrics, stop) = (metrics.clone(), stop_source.clone());
-        critical.spawn(async move {
-            tokio::select! {
-                () = tls.follow(files, metrics) => {}
-                () = stop.cancelled() => {}
-            }
-            "the watch of TLS files"
-        });
-    }
-    let publisher = publish::Publisher {
-        relay: relay.clone(),
-        hub: hub.clone(),
+    let mut running = Running {
         app: app.clone(),
-        store: store.clone(),
-        metrics: metrics.clone(),
+        hub: hub.clone(),
+        analytics: cast.analytics,
+        stop_source: CancellationToken::new(),
+        close: CancellationToken::new(),
+        critical: JoinSet::new(),
+        keepers: JoinSet::new(),
     };
-    critical.spawn(async move {
-        publisher.run(update_queue).await;
-        "the publisher"
-    });
-    let stop = stop_source.clone();
-    let (every, followed, app_followed) = (tuning.watch.0, settings.clone(), app.clone());
-    critical.spawn(async move {
-        tokio::select! {
-            () = secrets::follow(auth_secrets, &followed, every, app_followed) => {}
-            () = stop.cancelled() => {}
-        }
-        "the watch of AUTH_SECRET"
-    });
-    if let Some(path) = settings.proxy_key_file.clone() {
-        let file = SecretFile::new("PROXY_KEY_FILE", path, every);
-        let (fetcher, intervals) = (fetcher.clone(), intervals(&settings, &tuning));
-        let stop = stop_source.clone();
-        critical.spawn(async move {
-            tokio::select! {
-                () = rotation::follow(file, fetcher, intervals) => {}
-                () = stop.cancelled() => {}
-            }
-            "the watch of PROXY_KEY_FILE"
+    running.listen(listeners, tls.as_ref());
+    if let (Some(tls), Some(files)) = (tls, tls_files) {
+        let metrics = metrics.clone();
+        let follow = async move { tls.follow(files, metrics).await };
+        running.spawn(("the watch of TLS files", Box::pin(follow)));
+    }
+    running.publish(
+        publish::Publisher {
+            relay: relay.clone(),
+            hub: hub.clone(),
+            app: app.clone(),
+            stores: cast.stores.clone(),
+            metrics: metrics.clone(),
+        },
+        update_queue,
+    );
+    let (followed, of_app) = (settings.clone(), app.clone());
+    let follow = async move {
+        secrets::follow(auth_secrets, &followed, watch_pace, of_app).await;
+    };
+    running.spawn(("the watch of AUTH_SECRET", Box::pin(follow)));
+    running.spawn(cast.source);
+    let interval = settings.heartbeat_interval;
+    let watch = wiring::watch_health(cast.status, relay.clone(), metrics, interval);
+    running.spawn(("the watch of health", Box::pin(watch)));
+    cast.tasks.into_iter().for_each(|task| running.spawn(task));
+    for (name, keeper) in cast.keepers {
+        running.keepers.spawn(async move {
+            keeper.await;
+            name
         });
     }
-    let source = Upstream {
-        fetcher,
-        writer,
-        status,
-        intervals: intervals(&settings, &tuning),
-        streaming: settings.flag_stream_enabled,
-    };
-    let stop = stop_source.clone();
-    critical.spawn(async move {
-        source.run(stop).await;
-        "the upstream source"
-    });
-    critical.spawn(wiring::watch_health(
-        status_view,
-        relay.clone(),
-        metrics.clone(),
-        settings.heartbeat_interval,
-    ));
-    let stop = stop_source.clone();
-    let forwarder = analytics.clone();
-    critical.spawn(async move {
-        tokio::select! {
-            () = forwarder.run() => {}
-            () = stop.cancelled() => {}
-        }
-        "the metrics forwarder"
-    });
-    let stop = stop_source.clone();
-    critical.spawn(async move {
-        tokio::select! {
-            () = forward => {}
-            () = stop.cancelled() => {}
-        }
-        "the target forwarder"
-    });
-
     let stop = signals.clone();
     let manager = Manager::of_process().follow(relay.watch_phase(), async move {
         stop.first().await;
     });
     let manager = tokio::spawn(manager);
-
-    let died = tokio::select! {
-        ended = critical.join_next() => Some(ended),
-        () = signals.first() => None,
-    };
-    if let Some(ended) = died {
-        let name = ended.and_then(Result::ok).unwrap_or("a task");
-        return Err(RunError::Died(name));
-    }
-    tracing::info!(drain = ?settings.drain, "stopping");
-    let drained = drain(
-        &app,
-        &hub,
-        &analytics,
-        &close,
-        &mut critical,
-        &stop_source,
-        settings.drain,
-    );
-    tokio::select! {
-        () = drained => {}
-        () = signals.second() => tracing::warn!("stopped at once by a second signal"),
-    }
-    if let Some(store) = &store {
-        store.flush(Duration::from_secs(5)).await;
-    }
+    // Sources hold the writer now; it ends with them.
+    drop(core.writer);
+    running.until(signals, drain_limit).await?;
+    cast.stores.flush(Duration::from_secs(5)).await;
     drop(writer_thread);
     manager.abort();
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Readiness goes false, streams end spread out, other requests are served until the listener
-/// closes, metrics go out; all within `limit`.
-async fn drain(
-    app: &Arc<App>,
-    hub: &Arc<Hub>,
-    analytics: &Arc<Analytics>,
-    close: &CancellationToken,
-    tasks: &mut JoinSet<&'static str>,
-    stop_source: &CancellationToken,
-    limit: Duration,
-) {
-    let deadline = Instant::now() + limit;
-    app.start_draining();
-    let spread = if hub.open() == 0 {
-        Duration::ZERO
-    } else {
-        limit * 7 / 10
-    };
-    let streams = hub.drain(spread);
-    // Balancers and clients need a moment to see that this relay is not ready any more.
-    let notice = tokio::time::sleep((limit / 5).min(Duration::from_secs(2)));
-    let flush = analytics.flush(limit * 8 / 10);
-    tokio::join!(streams, notice, flush);
-    close.cancel();
-    stop_source.cancel();
-    let all_listeners_closed = async {
-        // The publisher ends with the writer, and that with the source.
-        while let Some(ended) = tasks.join_next().await {
-            tracing::debug!(task = ended.unwrap_or("a task"), "ended");
+/// A process with everything spawned.
+struct Running {
+    app: Arc<App>,
+    hub: Arc<Hub>,
+    analytics: Arc<Analytics>,
+    stop_source: CancellationToken,
+    close: CancellationToken,
+    critical: JoinSet<&'static str>,
+    keepers: JoinSet<&'static str>,
+}
+
+impl Running {
+    /// A task that ends when the source is to stop.
+    fn spawn(&mut self, (name, task): Task) {
+        let stop = self.stop_source.clone();
+        self.critical.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+            name
+        });
+    }
+
+    fn publish(&mut self, publisher: publish::Publisher, updates: mpsc::Receiver<Update>) {
+        self.critical.spawn(async move {
+            publisher.run(updates).await;
+            "the publisher"
+        });
+    }
+
+    fn listen(&mut self, listeners: Listeners, tls: Option<&Arc<Tls>>) {
+        for listener in listeners.api {
+            let (app, tls, close) = (self.app.clone(), tls.cloned(), self.close.clone());
+            self.critical.spawn(async move {
+                listen::run(app, listener, tls, close, Duration::from_mins(1)).await;
+                "a listener"
+            });
         }
-    };
-    let _ = tokio::time::timeout_at(deadline, all_listeners_closed).await;
-    // What came in the last moments.
-    analytics
-        .flush(deadline.saturating_duration_since(Instant::now()))
-        .await;
-}
-
-fn spawn_listeners(
-    tasks: &mut JoinSet<&'static str>,
-    app: &Arc<App>,
-    listeners: Listeners,
-    tls: Option<&Arc<Tls>>,
-    close: &CancellationToken,
-) {
-    for listener in listeners.api {
-        let (app, tls, close) = (app.clone(), tls.cloned(), close.clone());
-        tasks.spawn(async move {
-            listen::run(app, listener, tls, close, Duration::from_mins(1)).await;
-            "a listener"
-        });
+        if let Some(listener) = listeners.prometheus {
+            let (app, close) = (self.app.clone(), self.close.clone());
+            self.critical.spawn(async move {
+                listen::run_prometheus(app, listener, close).await;
+                "the metrics listener"
+            });
+        }
     }
-    if let Some(listener) = listeners.prometheus {
-        let (app, close) = (app.clone(), close.clone());
-        tasks.spawn(async move {
-            listen::run_prometheus(app, listener, close).await;
-            "the metrics listener"
-        });
+
+    /// Runs until a signal, or until something ends that must not; then drains within `limit`.
+    async fn until(&mut self, signals: Signals, limit: Duration) -> Result<(), RunError> {
+        let died = tokio::select! {
+            ended = self.critical.join_next() => Some(ended),
+            Some(ended) = self.keepers.join_next() => Some(Some(ended)),
+            () = signals.first() => None,
+        };
+        if let Some(ended) = died {
+            let name = ended.and_then(Result::ok).unwrap_or("a task");
+            return Err(RunError::Died(name));
+        }
+        tracing::info!(drain = ?limit, "stopping");
+        tokio::select! {
+            () = self.drain(limit) => {}
+            () = signals.second() => tracing::warn!("stopped at once by a second signal"),
+        }
+        Ok(())
+    }
+
+    /// Readiness goes false, streams end spread out, other requests are served until the listener
+    /// closes, metrics go out; all within `limit`.
+    async fn drain(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.app.start_draining();
+        let spread = if self.hub.open() == 0 {
+            Duration::ZERO
+        } else {
+            limit * 7 / 10
+        };
+        let streams = self.hub.drain(spread);
+        // Balancers and clients need a moment to see that this relay is not ready any more.
+        let notice = tokio::time::sleep((limit / 5).min(Duration::from_secs(2)));
+        let flush = self.analytics.flush(limit * 8 / 10);
+        tokio::join!(streams, notice, flush);
+        self.close.cancel();
+        self.stop_source.cancel();
+        let all_listeners_closed = async {
+            // The publisher ends with the writer, and that with the source.
+            while let Some(ended) = self.critical.join_next().await {
+                tracing::debug!(task = ended.unwrap_or("a task"), "ended");
+            }
+        };
+        let _ = tokio::time::timeout_at(deadline, all_listeners_closed).await;
+        // What came in the last moments.
+        let rest = deadline.saturating_duration_since(Instant::now());
+        self.analytics.flush(rest).await;
     }
 }
 
-async fn open_store(
-    path: &std::path::Path,
-    writer: &writer::WriterHandle,
-    targets: &Targets,
-    and_rules: bool,
-) -> Result<Arc<EmbeddedStore>, RunError> {
-    let fault = |reason: String| RunError::Store {
-        path: path.to_owned(),
-        reason,
-    };
-    let owned = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || {
-        let (store, loaded) = EmbeddedStore::open(&owned).map_err(|error| error.to_string())?;
-        Ok::<_, String>((store, loaded.targets(), loaded.restored(and_rules)))
-    });
-    let opened = opened.await.map_err(|error| fault(error.to_string()))?;
-    let (store, kept_targets, restored) = opened.map_err(fault)?;
-    for (environment, target, size) in kept_targets {
-        targets.remember(&environment, &target, size);
-    }
-    let environments = restored.len();
-    if environments > 0 {
-        let restored = writer.apply(Change::Restored(restored)).await;
-        restored.map_err(|_| RunError::Died("the state's writer"))?;
-    }
-    tracing::info!(environments, path = %path.display(), "the embedded store is open");
-    Ok(Arc::new(store))
-}
-
-fn client(
-    settings: &Settings,
-    tuning: &Tuning,
-    metrics: &Arc<Metrics>,
-) -> Result<Client, RunError> {
-    let url = |url: &url::Url| url.as_str().trim_end_matches('/').to_owned();
-    let config = ClientConfig {
-        client_service: url(&settings.client_service),
-        metric_service: url(&settings.metric_service),
-        proxy_key: settings
-            .proxy_key
-            .clone()
-            .unwrap_or_else(|| Secret::new("")),
-        authorities: authorities(settings.upstream_ca.as_deref())?,
-        connect: tuning.upstream.connect,
-        answer: tuning.upstream.answer,
-        silence: tuning.upstream.silence,
-    };
-    let observer = Arc::new(wiring::UpstreamMetrics(metrics.clone()));
-    Client::new(config, observer).map_err(|error| {
-        RunError::Start(format!("{error}; are the system's certificates readable?"))
-    })
-}
-
-fn authorities(path: Option<&std::path::Path>) -> Result<Vec<reqwest::Certificate>, RunError> {
-    let Some(path) = path else {
-        return Ok(Vec::new());
-    };
-    let read = std::fs::read(path).map_err(|error| error.to_string());
-    let read = read.and_then(|pem| {
-        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())
-    });
-    let read = read.and_then(|found| {
-        let some = !found.is_empty();
-        some.then_some(found)
-            .ok_or_else(|| "it holds no certificate".into())
-    });
-    read.map_err(|reason: String| {
-        let path = path.display();
-        RunError::Start(format!(
-            "UPSTREAM_CA {path}: {reason}; it takes a readable PEM file"
-        ))
-    })
-}
-
-fn intervals(settings: &Settings, tuning: &Tuning) -> Intervals {
-    let mut intervals = tuning.intervals;
-    if !settings.flag_stream_enabled && intervals.poll == Intervals::default().poll {
-        intervals.poll = settings.flag_poll_interval;
-    }
-    intervals
-}
-
-fn health(status: &Status, store: Option<&EmbeddedStore>) -> HealthReport {
+fn health(status: &Status, cache_healthy: bool) -> HealthReport {
     HealthReport {
         config: status.config,
         stream: status.stream,
-        cache_healthy: store.is_none_or(EmbeddedStore::is_healthy),
+        cache_healthy,
         error: status.error.clone(),
     }
 }

@@ -16,14 +16,21 @@ use crate::{
         health::{ConfigState, StreamState},
         metrics::{Flow, Metrics, Subscribed},
     },
-    server::{Intake, TargetSink},
-    source::upstream::{
-        Status,
-        client::{Observer, UpstreamError},
-        fetch::Fetcher,
+    redis::{Link, cache::Cache, layout},
+    server::{Asked, Intake, Lookup, TargetSink},
+    source::{
+        replica::{Finder, Finding},
+        upstream::{
+            Status,
+            client::{Observer, UpstreamError},
+            fetch::Fetcher,
+        },
     },
-    state::{EnvironmentId, Relay},
-    store::EmbeddedStore,
+    state::{EnvironmentId, KeyHash, Relay},
+    store::{
+        EmbeddedStore,
+        redis::{SourceState, TargetWriter},
+    },
 };
 
 /// Targets that wait to be forwarded; more are not.
@@ -94,12 +101,53 @@ impl Post for SaasPoster {
     }
 }
 
-struct Targets {
-    store: Option<Arc<EmbeddedStore>>,
-    forward: Option<mpsc::Sender<String>>,
+struct StreamPoster {
+    link: Link,
+    length: usize,
+    metrics: Arc<Metrics>,
 }
 
-impl TargetSink for Targets {
+/// Hands metrics to the primary over Redis.
+pub(super) fn handover(link: Link, length: u32, metrics: &Arc<Metrics>) -> Arc<dyn Post> {
+    Arc::new(StreamPoster {
+        link,
+        length: usize::try_from(length).unwrap_or(usize::MAX),
+        metrics: metrics.clone(),
+    })
+}
+
+impl Post for StreamPoster {
+    fn post(
+        &self,
+        environment: EnvironmentId,
+        body: Bytes,
+    ) -> BoxFuture<'_, Result<(), PostError>> {
+        Box::pin(async move {
+            // The body is an object: it gets one field more.
+            let rest = body.strip_prefix(b"{").unwrap_or_default();
+            let id = serde_json::to_string(environment.as_str()).unwrap_or_default();
+            let mut message = format!("{{\"environment_id\":{id},").into_bytes();
+            message.extend_from_slice(rest);
+            let mut command = redis::cmd("XADD");
+            command.arg(layout::METRICS).arg("MAXLEN").arg(self.length);
+            command.arg("*").arg(layout::FIELD).arg(message);
+            let sent = self.link.run::<String>(&command).await;
+            self.metrics
+                .message(Flow::ReplicaMetrics, layout::METRICS, sent.is_err());
+            sent.map(drop)
+                .map_err(|fault| PostError::Later(None, fault.to_string()))
+        })
+    }
+}
+
+/// Where targets of auth go.
+pub(super) struct TargetSinks {
+    pub(super) embedded: Option<Arc<EmbeddedStore>>,
+    pub(super) redis: Option<TargetWriter>,
+    pub(super) forward: Option<mpsc::Sender<String>>,
+}
+
+impl TargetSink for TargetSinks {
     fn authenticated(
         &self,
         environment: &EnvironmentId,
@@ -107,8 +155,15 @@ impl TargetSink for Targets {
         target: &Target,
         travels: bool,
     ) {
-        if let Some(store) = self.store.as_ref().filter(|_| !travels) {
+        if let Some(store) = self.embedded.as_ref().filter(|_| !travels) {
             store.remember_target(environment, target);
+        }
+        if let Some(redis) = &self.redis {
+            redis.remember(
+                environment,
+                &target.identifier,
+                target.to_json().into_bytes(),
+            );
         }
         if let Some(forward) = &self.forward {
             let key = serde_json::to_string(key).unwrap_or_default();
@@ -119,18 +174,17 @@ impl TargetSink for Targets {
     }
 }
 
-/// Where targets of auth go, and the future that forwards them.
-pub(super) fn target_sink(
+/// Where targets for SaaS go, if they do, and the future that forwards them.
+pub(super) fn forward_targets(
     fetcher: &Arc<Fetcher>,
     forwards: bool,
-    store: Option<Arc<EmbeddedStore>>,
-) -> (Arc<dyn TargetSink>, impl Future<Output = ()> + use<>) {
+) -> (
+    Option<mpsc::Sender<String>>,
+    impl Future<Output = ()> + use<>,
+) {
     let (sender, mut queue) = mpsc::channel::<String>(MOST_FORWARDED);
-    let sink = Targets {
-        store,
-        forward: forwards.then(|| sender.clone()),
-    };
     let fetcher = fetcher.clone();
+    let handle = forwards.then(|| sender.clone());
     let forward = async move {
         // Kept, so that the queue of a relay that forwards nothing does not end.
         let _sender = sender;
@@ -140,7 +194,57 @@ pub(super) fn target_sink(
             }
         }
     };
-    (Arc::new(sink), forward)
+    (handle, forward)
+}
+
+/// Keys and targets that only Redis may know.
+pub(super) struct RedisLookup {
+    pub(super) cache: Arc<Cache>,
+    /// A primary knows all keys there are.
+    pub(super) finder: Option<Arc<Finder>>,
+}
+
+impl Lookup for RedisLookup {
+    fn key(&self, key: KeyHash) -> BoxFuture<'_, Asked> {
+        Box::pin(async move {
+            let Some(finder) = &self.finder else {
+                return Asked::Unknown;
+            };
+            match finder.find(key).await {
+                Finding::Known => Asked::Known,
+                Finding::Unknown => Asked::Unknown,
+                Finding::Unasked => Asked::Nobody,
+            }
+        })
+    }
+
+    fn target<'a>(
+        &'a self,
+        environment: &'a EnvironmentId,
+        identifier: &'a str,
+    ) -> BoxFuture<'a, Option<Bytes>> {
+        Box::pin(async move {
+            let found = self.cache.target(environment, identifier).await;
+            found.ok().flatten()
+        })
+    }
+}
+
+/// The state of the source's stream alone, and the future that follows it.
+pub(super) fn stream_state(
+    mut status: watch::Receiver<Status>,
+) -> (
+    watch::Receiver<SourceState>,
+    impl Future<Output = ()> + use<>,
+) {
+    let (sender, receiver) = watch::channel(status.borrow().stream);
+    let follow = async move {
+        while status.changed().await.is_ok() {
+            let stream = status.borrow_and_update().stream;
+            sender.send_if_modified(|state| std::mem::replace(state, stream) != stream);
+        }
+    };
+    (receiver, follow)
 }
 
 /// Follows the source's status into gauges, and logs the relay's health every so often.
@@ -149,7 +253,7 @@ pub(super) async fn watch_health(
     relay: Arc<Relay>,
     metrics: Arc<Metrics>,
     interval: Option<Duration>,
-) -> &'static str {
+) {
     let mut beat = tokio::time::interval(interval.unwrap_or(Duration::from_hours(1)));
     beat.tick().await;
     // Ages are told to Prometheus whether or not anybody wants health in the log.
@@ -167,7 +271,7 @@ pub(super) async fn watch_health(
             }
         }
         tokio::select! {
-            changed = status.changed() => if changed.is_err() { return "the watch of health" },
+            changed = status.changed() => if changed.is_err() { return },
             _ = confirm.tick() => {}
             _ = beat.tick() => if interval.is_some() {
                 let now = status.borrow();

@@ -38,23 +38,20 @@ impl App {
         let target = asked.target.map(parse_target).transpose()?.flatten();
         let hash = KeyHash::of_key(&key);
 
-        let relay = &self.parts.relay;
-        let look = || {
-            let knows_all = relay.phase().knows_all_keys();
-            match relay.environment_of_key(&hash) {
-                Some(environment) => Some(Ok(environment)),
-                None if knows_all => Some(Err(Refusal::unauthorized(
+        let environment = match self.environment_of_key(&hash).await {
+            Some(Some(environment)) => environment,
+            Some(None) => {
+                return Err(Refusal::unauthorized(
                     "the SDK key is not known here; check the key, and that its environment belongs to the relay's proxy key",
-                ))),
-                None => None,
+                ));
+            }
+            None => {
+                return Err(Refusal::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the relay has no configuration yet; try again",
+                ));
             }
         };
-        let environment = self.held(look).await.unwrap_or_else(|| {
-            Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the relay has no configuration yet; try again",
-            ))
-        })?;
 
         let json = target.as_ref().map(Target::to_json);
         if let (Some(target), Some(json)) = (&target, &json) {

@@ -11,12 +11,12 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::time::timeout;
 
 use super::{
-    App,
+    App, Asked,
     recent::RecentMemory,
     respond::Refusal,
     token::{Claims, TokenError},
 };
-use crate::state::{Environment, EnvironmentId, event::now_millis};
+use crate::state::{Environment, EnvironmentId, KeyHash, event::now_millis};
 
 /// How long a refused token gets 429.
 const REMEMBERED: Duration = Duration::from_mins(10);
@@ -65,11 +65,13 @@ pub(super) struct Bearer<'a> {
 }
 
 /// What is known of a token's key.
-pub(super) enum Standing {
+enum Standing {
     /// It opens this environment.
     Known(Arc<Environment>),
     /// Nobody knows yet.
     Unknown,
+    /// The model is complete, and does not have it.
+    Absent,
 }
 
 impl App {
@@ -100,20 +102,69 @@ impl App {
     }
 
     /// Whether the token's key opens its environment now.
-    pub(super) fn standing(&self, bearer: &Bearer<'_>) -> Result<Standing, Refusal> {
+    fn standing(&self, bearer: &Bearer<'_>) -> Standing {
         let relay = &self.parts.relay;
         // Before the environment: whatever came since then was there when the answer was "no".
         let phase = relay.phase();
         let environment = relay.environment(&bearer.claims.environment);
         match environment.filter(|e| e.keys().contains(&bearer.claims.key)) {
-            Some(environment) => Ok(Standing::Known(environment)),
-            None if phase.knows_all_keys() => {
-                self.refused.insert(bearer.token);
-                Err(Refusal::unauthorized(
-                    "the token's SDK key or environment is not known any more",
-                ))
+            Some(environment) => Standing::Known(environment),
+            None if phase.knows_all_keys() => Standing::Absent,
+            None => Standing::Unknown,
+        }
+    }
+
+    /// A token whose key the model does not have: a last question, then a refusal.
+    async fn absent(&self, bearer: &Bearer<'_>) -> Result<Arc<Environment>, Refusal> {
+        match self.ask(bearer.claims.key).await {
+            Asked::Nobody => {
+                return Err(Refusal::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the token's SDK key cannot be checked now; try again",
+                ));
             }
-            None => Ok(Standing::Unknown),
+            Asked::Known => {
+                if let Standing::Known(environment) = self.standing(bearer) {
+                    return Ok(environment);
+                }
+            }
+            Asked::Unknown => {}
+        }
+        self.refused.insert(bearer.token);
+        Err(Refusal::unauthorized(
+            "the token's SDK key or environment is not known any more",
+        ))
+    }
+
+    async fn ask(&self, key: KeyHash) -> Asked {
+        match &self.parts.lookup {
+            // After its proxy key was deleted, a relay knows that nothing is known.
+            Some(lookup) if !self.parts.relay.phase().key_deleted => lookup.key(key).await,
+            _ => Asked::Unknown,
+        }
+    }
+
+    /// The environment that an SDK key opens; `Some(None)`: none. `None`: nobody could tell in time.
+    pub(super) async fn environment_of_key(
+        &self,
+        key: &KeyHash,
+    ) -> Option<Option<Arc<Environment>>> {
+        let relay = &self.parts.relay;
+        let find = || {
+            // Before the environment: as in `standing`.
+            let complete = relay.phase().knows_all_keys();
+            match relay.environment_of_key(key) {
+                Some(environment) => Some(Some(environment)),
+                None => complete.then_some(None),
+            }
+        };
+        if let Some(environment) = self.held(find).await? {
+            return Some(Some(environment));
+        }
+        match self.ask(*key).await {
+            Asked::Unknown => Some(None),
+            Asked::Known => Some(relay.environment_of_key(key)),
+            Asked::Nobody => self.held(|| relay.environment_of_key(key)).await.map(Some),
         }
     }
 
@@ -134,30 +185,35 @@ impl App {
         }
         let bearer = self.bearer(headers)?;
         let known = self.held(|| match self.standing(&bearer) {
-            Ok(Standing::Known(environment)) => Some(Ok(environment)),
-            Ok(Standing::Unknown) => None,
-            Err(refusal) => Some(Err(refusal)),
+            Standing::Known(environment) => Some(Some(environment)),
+            Standing::Absent => Some(None),
+            Standing::Unknown => None,
         });
-        let environment = known.await.unwrap_or_else(|| {
-            Err(Refusal::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the relay has no configuration yet; try again",
-            ))
-        })?;
+        let environment = match known.await {
+            Some(Some(environment)) => environment,
+            Some(None) => self.absent(&bearer).await?,
+            None => {
+                return Err(Refusal::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the relay has no configuration yet; try again",
+                ));
+            }
+        };
         same_environment(&bearer.claims, path)?;
         Ok((environment, Some(bearer.claims)))
     }
 
     /// The environment that metrics or a stream are for: taken on the token's signature alone
     /// where its key cannot be known yet.
-    pub(super) fn writer(
+    pub(super) async fn writer(
         &self,
         headers: &HeaderMap,
         path: Option<&str>,
     ) -> Result<(EnvironmentId, Claims), Refusal> {
         let bearer = self.bearer(headers)?;
-        let environment = match self.standing(&bearer)? {
+        let environment = match self.standing(&bearer) {
             Standing::Known(environment) => environment.id().clone(),
+            Standing::Absent => self.absent(&bearer).await?.id().clone(),
             Standing::Unknown => EnvironmentId::from(&*bearer.claims.environment),
         };
         if let Some(path) = path {

@@ -178,13 +178,13 @@ impl App {
                 self.evaluation(&request, env, target, flag).await?
             }
             Route::Stream(env) => {
-                let stream = self.stream(&request, env.as_deref())?;
+                let stream = self.stream(&request, env.as_deref()).await?;
                 if head.method == Method::HEAD {
                     return Ok(Outcome::Answer(stream_head()));
                 }
                 return Ok(Outcome::Stream(stream));
             }
-            Route::PostMetrics(env) => self.post_metrics(&request, env.as_deref())?,
+            Route::PostMetrics(env) => self.post_metrics(&request, env.as_deref()).await?,
             Route::Prometheus => self.prometheus(),
             Route::Health => self.health(),
             Route::Live => self.live(),

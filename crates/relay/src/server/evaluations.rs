@@ -72,7 +72,12 @@ impl App {
     ) -> Result<(Arc<Environment>, Arc<Target>), Refusal> {
         let (environment, claims) = self.reader(headers, env).await?;
         let targets = &self.parts.targets;
-        let target = targets.of_request(headers, claims.as_ref(), environment.id(), identifier);
+        let claims = claims.as_ref();
+        let known = targets.of_request(headers, claims, environment.id(), identifier);
+        let target = match known {
+            Some(target) => target,
+            None => self.target_elsewhere(environment.id(), identifier).await,
+        };
         Ok((environment, target))
     }
 }

@@ -16,12 +16,13 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ff_evaluation::Target;
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::{
     hub::{Hub, Subscription, driver::Pace},
     observe::{health::HealthReport, metrics::Metrics},
-    state::{EnvironmentId, Relay},
+    state::{EnvironmentId, KeyHash, Relay},
 };
 
 mod auth;
@@ -97,6 +98,29 @@ pub trait TargetSink: Send + Sync {
     fn authenticated(&self, environment: &EnvironmentId, key: &str, target: &Target, travels: bool);
 }
 
+/// What asking elsewhere for a key came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The model knows it now.
+    Known,
+    /// It is not known elsewhere either.
+    Unknown,
+    /// Nobody could be asked, or answered in time.
+    Nobody,
+}
+
+/// Who may know what the model does not: bounded in time, and never asked for what is known.
+pub trait Lookup: Send + Sync {
+    /// Asks for an SDK key.
+    fn key(&self, key: KeyHash) -> BoxFuture<'_, Asked>;
+    /// Asks for a target, as JSON.
+    fn target<'a>(
+        &'a self,
+        environment: &'a EnvironmentId,
+        identifier: &'a str,
+    ) -> BoxFuture<'a, Option<Bytes>>;
+}
+
 /// What the server is made of.
 pub struct Parts {
     /// The model.
@@ -111,6 +135,8 @@ pub struct Parts {
     pub intake: Arc<dyn Intake>,
     /// Targets, beyond the memory here.
     pub target_sink: Option<Arc<dyn TargetSink>>,
+    /// Keys and targets beyond the model.
+    pub lookup: Option<Arc<dyn Lookup>>,
     /// Targets that were remembered in an earlier run.
     pub targets: Targets,
     /// For `/health`.

@@ -9,14 +9,14 @@ use super::{
 use crate::state::EnvironmentId;
 
 impl App {
-    pub(super) fn post_metrics(
+    pub(super) async fn post_metrics(
         &self,
         request: &Request<'_>,
         path: Option<&str>,
     ) -> Result<Answer, Refusal> {
         let environment = match (self.parts.bypass_auth, path) {
             (true, Some(path)) => EnvironmentId::from(path),
-            _ => self.writer(&request.head.headers, path)?.0,
+            _ => self.writer(&request.head.headers, path).await?.0,
         };
         let coding = request.head.headers.get(header::CONTENT_ENCODING);
         if coding.is_some_and(|coding| coding != "identity") {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl App {
-    pub(super) fn stream(
+    pub(super) async fn stream(
         &self,
         request: &Request<'_>,
         path: Option<&str>,
@@ -18,7 +18,7 @@ impl App {
         let (environment, keys) = if self.parts.bypass_auth {
             self.unauthenticated_stream(headers, path)?
         } else {
-            let (environment, claims) = self.writer(headers, path)?;
+            let (environment, claims) = self.writer(headers, path).await?;
             let key = api_key(headers)?;
             let of_key = self.parts.relay.environment_of_key(&key);
             match of_key {

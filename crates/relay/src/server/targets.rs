@@ -1,6 +1,9 @@
 //! Which target a request is about, and the memory of targets that came with auth.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use base64::{
     Engine as _,
@@ -9,8 +12,9 @@ use base64::{
 };
 use ff_evaluation::Target;
 use http::HeaderMap;
+use tokio::time::timeout;
 
-use super::{recent::RecentMemory, token::Claims};
+use super::{App, recent::RecentMemory, token::Claims};
 use crate::state::EnvironmentId;
 
 /// Browsers send it with everything but auth.
@@ -25,17 +29,27 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// How many recent targets are remembered, at least.
 const REMEMBERED: usize = 20_000;
+/// How long an evaluation waits for another relay's memory.
+const ASK: Duration = Duration::from_millis(20);
+const ASK_AGAIN: Duration = Duration::from_mins(1);
 /// A larger one is not remembered in memory.
 const MOST_REMEMBERED: usize = 64 << 10;
 
 type Memory = RecentMemory<(EnvironmentId, Box<str>), Arc<Target>>;
 
 /// Recent targets by environment and identifier.
-pub struct Targets(Mutex<Memory>);
+pub struct Targets {
+    memory: Mutex<Memory>,
+    /// When each was last asked for elsewhere.
+    asked: Mutex<RecentMemory<(EnvironmentId, Box<str>), Instant>>,
+}
 
 impl Default for Targets {
     fn default() -> Self {
-        Self(Mutex::new(RecentMemory::new(REMEMBERED)))
+        Self {
+            memory: Mutex::new(RecentMemory::new(REMEMBERED)),
+            asked: Mutex::new(RecentMemory::new(REMEMBERED)),
+        }
     }
 }
 
@@ -55,28 +69,61 @@ impl Targets {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The target that a request is about: its header, else the token's, else the remembered one
-    /// if it is the path's, else one with only the identifier.
+    /// The target that a request is about: its header, else the token's or the remembered one if it
+    /// is the path's.
     pub(super) fn of_request(
         &self,
         headers: &HeaderMap,
         claims: Option<&Claims>,
         environment: &EnvironmentId,
         identifier: &str,
-    ) -> Arc<Target> {
+    ) -> Option<Arc<Target>> {
         if let Some(target) = from_header(headers) {
-            return Arc::new(target);
+            return Some(Arc::new(target));
         }
         let carried = claims.and_then(|claims| claims.target.as_ref());
         let carried = carried.and_then(|raw| Target::parse(raw.get().as_bytes()).ok());
         if let Some(target) = carried.filter(|target| *target.identifier == *identifier) {
-            return Arc::new(target);
+            return Some(Arc::new(target));
         }
         self.get(environment, identifier)
-            .unwrap_or_else(|| Arc::new(Target::from_identifier(identifier)))
+    }
+
+    /// Whether to ask elsewhere for a target: once a minute, whatever came of it.
+    fn may_ask(&self, environment: &EnvironmentId, identifier: &str) -> bool {
+        let key = (environment.clone(), identifier.into());
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = asked
+            .get(&key)
+            .is_some_and(|at: &Instant| at.elapsed() < ASK_AGAIN);
+        if !recent {
+            asked.insert(key, Instant::now());
+        }
+        !recent
+    }
+}
+
+impl App {
+    /// A target that only another relay may remember, else one with only the identifier.
+    pub(super) async fn target_elsewhere(
+        &self,
+        environment: &EnvironmentId,
+        identifier: &str,
+    ) -> Arc<Target> {
+        let targets = &self.parts.targets;
+        if let Some(lookup) = &self.parts.lookup
+            && targets.may_ask(environment, identifier)
+            && let Ok(Some(json)) = timeout(ASK, lookup.target(environment, identifier)).await
+            && let Ok(target) = Target::parse(&json)
+            && *target.identifier == *identifier
+        {
+            targets.remember(environment, &target, json.len());
+            return Arc::new(target);
+        }
+        Arc::new(Target::from_identifier(identifier))
     }
 }
 

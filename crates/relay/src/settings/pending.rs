@@ -7,8 +7,7 @@ use super::{Mode, Settings};
 /// Settings without which the relay would be something else than was asked for: they stop the start.
 pub(super) fn not_supported_yet(settings: &Settings) -> Option<Fault> {
     let name = match settings.mode {
-        Mode::Primary => return None,
-        Mode::Replica => "READ_REPLICA",
+        Mode::Primary | Mode::Replica => return None,
         Mode::Offline => "OFFLINE",
         Mode::GenerateOfflineConfig => "GENERATE_OFFLINE_CONFIG",
     };
@@ -18,12 +17,8 @@ pub(super) fn not_supported_yet(settings: &Settings) -> Option<Fault> {
 /// Of the `changed` settings, those that have no effect, with the reason.
 pub(super) fn not_yet_effective(changed: &[&'static str]) -> Vec<(&'static str, &'static str)> {
     let reason = |name: &str| match name {
-        "REDIS_ADDRESS" => {
-            Some("Redis is not supported by this build yet: the embedded store is used instead")
-        }
-        _ if name.starts_with("REDIS_") => Some("Redis is not supported by this build yet"),
-        "METRICS_STREAM_MAX_LEN" | "METRICS_STREAM_READ_CONCURRENCY" => {
-            Some("Redis, and so its stream of metrics, is not supported by this build yet")
+        "METRICS_STREAM_READ_CONCURRENCY" => {
+            Some("the stream of metrics is not read by this build yet")
         }
         "GCP_PROFILER_ENABLED" | "PPROF" | "PPROF_ADDRESS" => {
             Some("profiles are not supported by this build yet")

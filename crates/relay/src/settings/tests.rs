@@ -378,14 +378,8 @@ fn settings_without_effect_are_told_when_they_change_something() {
     };
     assert_eq!(told("PPROF=FALSE REDIS_DB=0 PORT=1"), [""; 0]);
     assert_eq!(
-        told("PPROF=1 REDIS_ADDRESS=h REDIS_DB=1 TARGET_POLL_DURATION=60 METRICS_STREAM_MAX_LEN=5"),
-        [
-            "METRICS_STREAM_MAX_LEN",
-            "PPROF",
-            "REDIS_ADDRESS",
-            "REDIS_DB",
-            "TARGET_POLL_DURATION"
-        ]
+        told("PPROF=1 REDIS_ADDRESS=h REDIS_DB=1 TARGET_POLL_DURATION=60"),
+        ["PPROF", "TARGET_POLL_DURATION"]
     );
 }
 

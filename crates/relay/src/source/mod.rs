@@ -1,5 +1,6 @@
 //! Sources turn their world into [`crate::state::Change`]s. They know nothing of SDKs, stores or
 //! each other; a process runs one.
 
-pub mod backoff;
+pub use crate::backoff;
+pub mod replica;
 pub mod upstream;

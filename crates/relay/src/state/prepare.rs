@@ -71,6 +71,9 @@ pub struct Prepared {
     pub groups: Option<GroupSet>,
     /// The environment's revision when the answer was asked for; a newer one makes it stale.
     pub basis: Option<u64>,
+    /// Its lists are the truth, empty ones too: whoever wrote them said so explicitly. An answer of
+    /// SaaS is not: SaaS at fault looks just like an empty list.
+    pub exact: bool,
 }
 
 /// Checks a whole environment. `held` lends what did not change, so that an unchanged poll
@@ -108,6 +111,7 @@ pub fn environment(
         flags,
         groups,
         basis: held.map(Environment::revision),
+        exact: false,
     })
 }
 

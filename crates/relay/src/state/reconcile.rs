@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    collection::Collection,
+    collection::{Collection, Item},
     environment::{Environment, FlagSet, GroupSet},
     event::{Action, Domain, Event, remember},
     ids::{EnvironmentId, KeyHash},
@@ -25,6 +25,7 @@ pub(super) struct Outcome {
 ///
 /// An empty list never replaces flags that are held: SaaS at fault looks just so. Groups and keys
 /// go by an explicit `[]` only where the same answer does list flags, and so is no empty answer.
+/// What is [`Prepared::exact`] is the truth as it stands.
 pub(super) fn reconcile(
     held: Option<&Environment>,
     new: Prepared,
@@ -39,16 +40,23 @@ pub(super) fn reconcile(
         .as_ref()
         .is_some_and(|flags| !flags.list().is_empty());
     let alone = new.keys.is_none();
+    let exact = new.exact;
     let flags = new
         .flags
-        .filter(|new| replaces(held.flags().list(), new.list(), false))
+        .filter(|new| replaces(held.flags().list(), new.list(), exact))
         .map_or_else(|| held.flags().clone(), Arc::new);
     let groups = new
         .groups
-        .filter(|new| replaces(held.groups().list(), new.list(), complete && !alone))
+        .filter(|new| {
+            replaces(
+                held.groups().list(),
+                new.list(),
+                exact || complete && !alone,
+            )
+        })
         .map_or_else(|| held.groups().clone(), Arc::new);
     let keys: Arc<BTreeSet<KeyHash>> = match new.keys {
-        Some(keys) if !keys.is_empty() || complete => {
+        Some(keys) if !keys.is_empty() || complete || exact => {
             let keys: BTreeSet<_> = keys.into_iter().collect();
             if keys == **held.keys() {
                 held.keys().clone()
@@ -153,9 +161,47 @@ fn compare(
         }
         match old.get(&item.id) {
             None => push(Action::Create, &now.id, now.version),
-            Some(was) if was.json != now.json => push(Action::Patch, &now.id, now.version),
+            Some(was) if differs(was, now) => push(Action::Patch, &now.id, now.version),
             Some(_) => {}
         }
+    }
+}
+
+/// Whether an SDK would see a difference. Deployed primaries write the same version with its fields
+/// in another order and with defaults spelled out: taking over from one is no change of any flag.
+fn differs(was: &Item, now: &Item) -> bool {
+    if was.json == now.json {
+        return false;
+    }
+    was.version != now.version || {
+        let meaning = |item: &Item| {
+            let value = serde_json::from_slice::<serde_json::Value>(&item.json);
+            value.map(without_defaults).ok()
+        };
+        let meant = meaning(was);
+        meant.is_none() || meant != meaning(now)
+    }
+}
+
+/// The value without fields that say what is meant where they are absent.
+fn without_defaults(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => {
+            let said = |value: &Value| match value {
+                Value::Null | Value::Bool(false) => false,
+                Value::String(text) => !text.is_empty(),
+                Value::Array(items) => !items.is_empty(),
+                _ => true,
+            };
+            let fields = fields
+                .into_iter()
+                .map(|(name, value)| (name, without_defaults(value)))
+                .filter(|(_, value)| said(value));
+            Value::Object(fields.collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_defaults).collect()),
+        other => other,
     }
 }
 
@@ -200,4 +246,39 @@ pub(super) fn delete(
         events,
         keys_removed: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_spelling_of_the_same_version_is_no_change() {
+        let item = |version, json: &str| {
+            let list = Collection::new([("f".into(), version, json)]);
+            list.items()[0].clone()
+        };
+        let ours = item(
+            3,
+            r#"{"feature":"f","version":3,"rules":[{"negate":false}],"x":null}"#,
+        );
+        let spelled = item(
+            3,
+            r#"{"version":3,"account":"","rules":[{}],"feature":"f","y":[]}"#,
+        );
+        assert!(!differs(&ours, &spelled));
+        for other in [
+            item(
+                3,
+                r#"{"version":3,"rules":[{"negate":true}],"feature":"f"}"#,
+            ),
+            item(3, r#"{"version":3,"rules":[],"feature":"f"}"#),
+            item(
+                4,
+                r#"{"feature":"f","version":3,"rules":[{"negate":false}],"x":null,"z":""}"#,
+            ),
+        ] {
+            assert!(differs(&ours, &other));
+        }
+    }
 }

@@ -32,6 +32,10 @@ pub enum Change {
     },
     /// Each of these environments is now so (fields that are `None` stay).
     Environments(Vec<Prepared>),
+    /// As [`Self::Environments`], and these are all that the source knows: an environment that is
+    /// not among them stays, but a key that none of them has is known to be unknown. None at all
+    /// change nothing. The changes that a source remembers count for an environment that is new.
+    Loaded(Vec<(Prepared, Vec<Recent>)>),
     /// A flag or group is gone.
     Deleted {
         /// Its environment.
@@ -178,6 +182,16 @@ impl Writer {
                 environments
                     .into_iter()
                     .for_each(|prepared| batch.reconcile(prepared));
+            }
+            Change::Loaded(environments) => {
+                phase.synced |= !environments.is_empty();
+                for (prepared, recent) in environments {
+                    if batch.held(&prepared.id).is_some() {
+                        batch.reconcile(prepared);
+                    } else {
+                        batch.restore(prepared, recent.into());
+                    }
+                }
             }
             Change::Deleted {
                 environment,

@@ -5,5 +5,6 @@
 
 mod embedded;
 mod entry;
+pub mod redis;
 
 pub use embedded::{EmbeddedStore, Job, Loaded, NotKept, OpenError};

@@ -141,6 +141,7 @@ impl Fetcher {
                 flags: None,
                 groups: None,
                 basis,
+                exact: false,
             };
             match domain {
                 Domain::Flag => prepared.flags = Some(prepare::flags(&id, &raw, held.as_deref())?),

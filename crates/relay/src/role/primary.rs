@@ -1,0 +1,278 @@
+//! A primary: follows SaaS; keeps what it holds on disk and in Redis, and announces it there.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    Cast, Core, RunError, Task, Tuning,
+    publish::Stores,
+    wiring::{self, TargetSinks},
+};
+use crate::{
+    analytics::Analytics,
+    observe::metrics::Metrics,
+    redis::{Redis, RedisFault, cache::Cache, layout},
+    server::Targets,
+    settings::{Secret, Settings},
+    source::{
+        replica::snapshot,
+        upstream::{
+            Intervals, Status, Upstream,
+            client::{Client, ClientConfig},
+            fetch::Fetcher,
+            rotation,
+        },
+    },
+    state::{Change, writer},
+    store::{
+        EmbeddedStore,
+        redis::{Herald, Parts, Peers, RedisStore, TargetWriter},
+    },
+    watch::SecretFile,
+};
+
+/// A Redis that holds the last state is waited for so long at the start: it may be starting too.
+const MOST_WARM_START: Duration = Duration::from_secs(5);
+
+/// What makes a primary.
+pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
+    let settings = &core.settings;
+    let embedded = match &settings.data_dir {
+        Some(path) => {
+            let (writer, targets) = (&core.writer, &core.targets);
+            Some(open_store(path, writer, targets, settings.and_rules).await?)
+        }
+        None => None,
+    };
+    let fetcher = Arc::new(Fetcher {
+        client: client(settings, &core.tuning, &core.metrics)?,
+        relay: core.relay.clone(),
+        and_rules: settings.and_rules,
+    });
+    let (status, status_view) = watch::channel(Status::default());
+    let mut tasks = Vec::new();
+    let mut keepers = Vec::new();
+    let mut stores = Stores {
+        embedded: embedded.clone(),
+        redis: None,
+    };
+    let mut target_writer = None;
+    let mut lookup = None;
+    if settings.redis.server.is_some() {
+        let kept = with_redis(core, &fetcher, &status_view, &mut tasks, &mut keepers).await?;
+        stores.redis = Some(kept.store);
+        target_writer = Some(kept.targets);
+        lookup = Some(kept.lookup);
+    } else if embedded.is_none() {
+        tracing::info!(
+            "neither DATA_DIR nor REDIS_ADDRESS is set: what is held lives in memory, and a restart needs SaaS"
+        );
+    }
+    let settings = &core.settings;
+    let interval = core.tuning.metric_post.or(settings.metric_post_interval);
+    let analytics = Analytics::new(interval, wiring::poster(&fetcher), core.metrics.clone());
+    let (forward, forwarder) = wiring::forward_targets(&fetcher, settings.forward_targets);
+    let run = analytics.clone();
+    tasks.push((
+        "the metrics forwarder",
+        Box::pin(async move { run.run().await }),
+    ));
+    tasks.push(("the target forwarder", Box::pin(forwarder)));
+    if let Some(path) = settings.proxy_key_file.clone() {
+        let file = SecretFile::new("PROXY_KEY_FILE", path, core.tuning.watch.0);
+        let rotation = rotation::follow(file, fetcher.clone(), intervals(settings, &core.tuning));
+        tasks.push(("the watch of PROXY_KEY_FILE", Box::pin(rotation)));
+    }
+    let source = Upstream {
+        fetcher,
+        writer: core.writer.clone(),
+        status,
+        intervals: intervals(settings, &core.tuning),
+        streaming: settings.flag_stream_enabled,
+    };
+    let health = stores.clone();
+    Ok(Cast {
+        source: (
+            "the upstream source",
+            Box::pin(async move { source.run(tokio_util::sync::CancellationToken::new()).await }),
+        ),
+        tasks,
+        keepers,
+        stores,
+        is_healthy: Box::new(move || health.are_healthy()),
+        status: status_view,
+        intake: Arc::new(wiring::MetricsIntake(analytics.clone())),
+        analytics,
+        target_sink: Some(Arc::new(TargetSinks {
+            embedded,
+            redis: target_writer,
+            forward,
+        })),
+        lookup,
+    })
+}
+
+struct Kept {
+    store: RedisStore,
+    targets: TargetWriter,
+    lookup: Arc<dyn crate::server::Lookup>,
+}
+
+/// Serves what Redis holds, and keeps it there.
+async fn with_redis(
+    core: &Core,
+    fetcher: &Fetcher,
+    status: &watch::Receiver<Status>,
+    tasks: &mut Vec<Task>,
+    keepers: &mut Vec<Task>,
+) -> Result<Kept, RunError> {
+    let settings = &core.settings;
+    let redis = Redis::new(&settings.redis, core.metrics.clone()).map_err(RunError::Redis)?;
+    let link = redis.commands().clone();
+    let cache = Cache::new(link.clone(), core.relay.clone(), settings.and_rules);
+    let proxy_key = fetcher.client.watch_key();
+    let key = proxy_key.borrow().clone();
+    match tokio::time::timeout(MOST_WARM_START, warm_start(core, &cache, &key)).await {
+        Ok(Ok(0)) => tracing::info!("Redis holds nothing of this proxy key yet"),
+        Ok(Ok(environments)) => tracing::info!(environments, "serving what Redis holds"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "Redis cannot be read; starting without what it holds");
+        }
+        Err(_) => tracing::warn!("Redis did not answer in time; starting without what it holds"),
+    }
+    let peers = Arc::new(Peers::default());
+    let (store, committer) = RedisStore::new(Parts {
+        link: link.clone(),
+        cache: cache.clone(),
+        relay: core.relay.clone(),
+        proxy_key,
+        metrics: core.metrics.clone(),
+        peers: peers.clone(),
+        pace: core.tuning.redis,
+    });
+    keepers.push(("the writer to Redis", Box::pin(committer)));
+    let (state, follow) = wiring::stream_state(status.clone());
+    tasks.push(("the state of the stream", Box::pin(follow)));
+    let herald = Herald {
+        link: link.clone(),
+        state,
+        peers,
+        metrics: core.metrics.clone(),
+        every: core.tuning.redis.herald,
+    };
+    tasks.push(("the herald", Box::pin(herald.run())));
+    let (targets, write_targets) = TargetWriter::new(link);
+    tasks.push(("the writer of targets", Box::pin(write_targets)));
+    Ok(Kept {
+        store,
+        targets,
+        lookup: Arc::new(wiring::RedisLookup {
+            cache,
+            finder: None,
+        }),
+    })
+}
+
+/// Loads what this proxy key's inventory lists. Where there is none, because the key is new, what
+/// others list: what is not ours of it goes with the first sync.
+async fn warm_start(
+    core: &Core,
+    cache: &Arc<Cache>,
+    proxy_key: &Secret,
+) -> Result<usize, RedisFault> {
+    let own = layout::inventory(proxy_key.expose());
+    let inventories = match cache.inventory(own).await? {
+        Some(inventory) => vec![inventory],
+        None => cache.inventories().await?,
+    };
+    let environments = snapshot::load(cache, &inventories).await?.into_prepared();
+    let count = environments.len();
+    if count > 0 {
+        // What the disk gave back already stays: it is as old.
+        let _ = core.writer.apply(Change::Restored(environments)).await;
+    }
+    Ok(count)
+}
+
+async fn open_store(
+    path: &std::path::Path,
+    writer: &writer::WriterHandle,
+    targets: &Targets,
+    and_rules: bool,
+) -> Result<Arc<EmbeddedStore>, RunError> {
+    let fault = |reason: String| RunError::Store {
+        path: path.to_owned(),
+        reason,
+    };
+    let owned = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || {
+        let (store, loaded) = EmbeddedStore::open(&owned).map_err(|error| error.to_string())?;
+        Ok::<_, String>((store, loaded.targets(), loaded.restored(and_rules)))
+    });
+    let opened = opened.await.map_err(|error| fault(error.to_string()))?;
+    let (store, kept_targets, restored) = opened.map_err(fault)?;
+    for (environment, target, size) in kept_targets {
+        targets.remember(&environment, &target, size);
+    }
+    let environments = restored.len();
+    if environments > 0 {
+        let restored = writer.apply(Change::Restored(restored)).await;
+        restored.map_err(|_| RunError::Died("the state's writer"))?;
+    }
+    tracing::info!(environments, path = %path.display(), "the embedded store is open");
+    Ok(Arc::new(store))
+}
+
+fn client(
+    settings: &Settings,
+    tuning: &Tuning,
+    metrics: &Arc<Metrics>,
+) -> Result<Client, RunError> {
+    let url = |url: &url::Url| url.as_str().trim_end_matches('/').to_owned();
+    let config = ClientConfig {
+        client_service: url(&settings.client_service),
+        metric_service: url(&settings.metric_service),
+        proxy_key: settings
+            .proxy_key
+            .clone()
+            .unwrap_or_else(|| Secret::new("")),
+        authorities: authorities(settings.upstream_ca.as_deref())?,
+        connect: tuning.upstream.connect,
+        answer: tuning.upstream.answer,
+        silence: tuning.upstream.silence,
+    };
+    let observer = Arc::new(wiring::UpstreamMetrics(metrics.clone()));
+    Client::new(config, observer).map_err(|error| {
+        RunError::Start(format!("{error}; are the system's certificates readable?"))
+    })
+}
+
+fn authorities(path: Option<&std::path::Path>) -> Result<Vec<reqwest::Certificate>, RunError> {
+    let Some(path) = path else {
+        return Ok(Vec::new());
+    };
+    let read = std::fs::read(path).map_err(|error| error.to_string());
+    let read = read.and_then(|pem| {
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())
+    });
+    let read = read.and_then(|found| {
+        let some = !found.is_empty();
+        some.then_some(found)
+            .ok_or_else(|| "it holds no certificate".into())
+    });
+    read.map_err(|reason: String| {
+        let path = path.display();
+        RunError::Start(format!(
+            "UPSTREAM_CA {path}: {reason}; it takes a readable PEM file"
+        ))
+    })
+}
+
+fn intervals(settings: &Settings, tuning: &Tuning) -> Intervals {
+    let mut intervals = tuning.intervals;
+    if !settings.flag_stream_enabled && intervals.poll == Intervals::default().poll {
+        intervals.poll = settings.flag_poll_interval;
+    }
+    intervals
+}

@@ -1,0 +1,76 @@
+//! A replica: follows a primary through Redis, and never speaks to SaaS.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cast, Core, RunError,
+    publish::Stores,
+    wiring::{self, TargetSinks},
+};
+use crate::{
+    analytics::Analytics,
+    redis::{Redis, cache::Cache},
+    source::{
+        replica::{Finder, Replica},
+        upstream::Status,
+    },
+    store::redis::TargetWriter,
+};
+
+/// What makes a replica.
+pub(super) fn cast(core: &mut Core) -> Result<Cast, RunError> {
+    let settings = &core.settings;
+    core.metrics.set_replica(true);
+    let redis = Redis::new(&settings.redis, core.metrics.clone()).map_err(RunError::Redis)?;
+    let redis = Arc::new(redis);
+    let link = redis.commands().clone();
+    let cache = Cache::new(link.clone(), core.relay.clone(), settings.and_rules);
+    let (finder, found) = Finder::new(cache.clone());
+    let (status, status_view) = watch::channel(Status::default());
+    let (targets, write_targets) = TargetWriter::new(link.clone());
+    let interval = core.tuning.metric_post.or(settings.metric_post_interval);
+    let poster = wiring::handover(link.clone(), settings.metrics_stream_max_len, &core.metrics);
+    let analytics = Analytics::new(interval, poster, core.metrics.clone());
+    let run = analytics.clone();
+    let source = Replica {
+        redis,
+        cache: cache.clone(),
+        relay: core.relay.clone(),
+        writer: core.writer.clone(),
+        status,
+        metrics: core.metrics.clone(),
+        pace: core.tuning.replica,
+        found,
+    };
+    Ok(Cast {
+        source: (
+            "the replica source",
+            Box::pin(async move { source.run(CancellationToken::new()).await }),
+        ),
+        tasks: vec![
+            (
+                "the metrics forwarder",
+                Box::pin(async move { run.run().await }),
+            ),
+            ("the writer of targets", Box::pin(write_targets)),
+        ],
+        keepers: Vec::new(),
+        stores: Stores::default(),
+        is_healthy: Box::new(move || link.is_healthy()),
+        status: status_view,
+        intake: Arc::new(wiring::MetricsIntake(analytics.clone())),
+        analytics,
+        target_sink: Some(Arc::new(TargetSinks {
+            embedded: None,
+            redis: Some(targets),
+            forward: None,
+        })),
+        lookup: Some(Arc::new(wiring::RedisLookup {
+            cache,
+            finder: Some(finder),
+        })),
+    })
+}
