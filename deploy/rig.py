@@ -73,7 +73,7 @@ class Rig(contextlib.ExitStack):
         super().__enter__()
         folder = self.enter_context(tempfile.TemporaryDirectory(prefix="ff-relay-rig-"))
         self.folder = pathlib.Path(folder)
-        self.logs = {}
+        self.logs, self.processes = {}, {}
         return self
 
     def __exit__(self, kind, error, trace):
@@ -93,18 +93,19 @@ class Rig(contextlib.ExitStack):
                 argv, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
             )
         self.callback(stop, process)
+        self.processes[name] = process
         return process
 
     def log(self, name):
         return self.logs[name].read_text(errors="replace")
 
-    def simulator(self, *options, host="127.0.0.1", port=None):
+    def simulator(self, *options, host="127.0.0.1", port=None, name="simulator"):
         port = port or free_port()
         argv = [binary("ff-saas-sim"), "--address", f"{host}:{port}", *options]
-        self.start("simulator", argv)
+        self.start(name, argv)
         saas = Saas(f"http://{host}:{port}")
         until("the simulator", lambda: ask(f"{saas.url}/admin/state")[0] == 200)
-        found = re.findall(r"^environment (\S+)  SDK key (\S+)", self.log("simulator"), re.M)
+        found = re.findall(r"^environment (\S+)  SDK key (\S+)", self.log(name), re.M)
         saas.keys = dict(found)
         return saas
 
