@@ -10,6 +10,7 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,11 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEADLINE = 60  # generous: nothing takes so long, unless it never comes
-# Nothing here is meant for a proxy.
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# Nothing here is meant for a proxy, and certificates are made on the spot.
+OPENER = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}),
+    urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),
+)
 
 
 def binary(name):
@@ -113,7 +117,8 @@ class Rig(contextlib.ExitStack):
         """A relay on a free port, ready; its URL."""
         env = {"AUTH_SECRET": "a secret of the tests", "LOG_LEVEL": "INFO", **env}
         env.setdefault("PORT", str(free_port()))
-        url = f"http://127.0.0.1:{env['PORT']}"
+        scheme = "https" if env.get("TLS_ENABLED") == "true" else "http"
+        url = f"{scheme}://127.0.0.1:{env['PORT']}"
         process = self.start(name, argv or [binary("ff-relay")], env)
 
         def ready():
@@ -122,6 +127,16 @@ class Rig(contextlib.ExitStack):
 
         until(f"{name} is ready", ready)
         return url
+
+
+def certificate(folder):
+    """A certificate for localhost and its key; the paths of both."""
+    cert, key = folder / "tls.crt", folder / "tls.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    return cert, key
 
 
 class Saas:
