@@ -82,6 +82,7 @@ pub async fn simulator(environments: usize, flags: usize) -> Simulator {
 /// A relay that follows SaaS' stream, with the first environment, a key of it, and a token.
 pub async fn following(saas: &Simulator, more: &[(&str, &str)]) -> (Relay, String, String, String) {
     let relay = relay(saas, more).await;
+    relay.ready().await;
     let environment = saas.environments()[0].clone();
     let key = saas.sdk_key(&environment);
     let token = relay.token(&key).await;

@@ -43,6 +43,24 @@ pub enum Word {
     },
 }
 
+impl Word {
+    /// Failures so far.
+    pub fn times(self) -> u64 {
+        match self {
+            Self::Started => 1,
+            Self::Lasts { times, .. } | Self::Ended { times, .. } => times,
+        }
+    }
+
+    /// How long it has lasted, or did.
+    pub fn lasting(self) -> Duration {
+        match self {
+            Self::Started => Duration::ZERO,
+            Self::Lasts { since: lasting, .. } | Self::Ended { after: lasting, .. } => lasting,
+        }
+    }
+}
+
 impl Throttle {
     /// No fault so far.
     pub fn new() -> Self {

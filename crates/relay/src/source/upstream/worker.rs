@@ -2,18 +2,24 @@
 //! come meanwhile share the next one. A slow environment waits alone.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::sleep,
+};
 
 use super::{
     Intervals,
     fetch::{FetchError, Fetcher},
-    message::Message,
 };
-use crate::state::{Change, Domain, EnvironmentId, KeyHash, WriterHandle};
+use crate::{
+    observe::logs::Throttle,
+    state::{Change, Domain, EnvironmentId, WriterHandle},
+};
 
 /// SaaS may announce a version before it serves it: so often it is asked again.
 const LAG_RETRIES: u32 = 3;
@@ -30,35 +36,21 @@ enum Said {
 /// Everything that is still to be done, merged: the last word of each identifier counts.
 #[derive(Default)]
 struct Work {
-    fetch_flags: bool,
-    fetch_groups: bool,
+    fetch: BTreeSet<Domain>,
     said: HashMap<(Domain, String), Said>,
-    keys: HashMap<KeyHash, bool>,
-    presence: Option<Presence>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    Added,
-    /// Held, but an answer about it was older: flags, groups and keys are asked for again.
-    Stale,
-    Removed,
+    /// Flags, groups and keys are asked for again: an answer was older than what is held.
+    stale: bool,
+    /// Something came since the work was last taken.
+    fresh: bool,
 }
 
 impl Work {
     fn is_empty(&self) -> bool {
-        !self.fetches() && self.said.is_empty() && self.keys.is_empty()
-    }
-
-    fn fetches(&self) -> bool {
-        self.fetch_flags || self.fetch_groups || self.presence.is_some()
+        self.fetch.is_empty() && !self.stale && self.said.is_empty()
     }
 
     fn fetch(&mut self, domain: Domain) {
-        match domain {
-            Domain::Flag => self.fetch_flags = true,
-            Domain::TargetSegment => self.fetch_groups = true,
-        }
+        self.fetch.insert(domain);
     }
 
     fn say(&mut self, domain: Domain, identifier: String, said: Said) {
@@ -72,14 +64,10 @@ impl Work {
 
     /// Puts back what failed, under what has come since.
     fn put_back(&mut self, failed: Work) {
-        self.fetch_flags |= failed.fetch_flags;
-        self.fetch_groups |= failed.fetch_groups;
-        self.presence = self.presence.or(failed.presence);
+        self.fetch.extend(failed.fetch);
+        self.stale |= failed.stale;
         for (name, said) in failed.said {
             self.said.entry(name).or_insert(said);
-        }
-        for (key, opens) in failed.keys {
-            self.keys.entry(key).or_insert(opens);
         }
     }
 }
@@ -98,53 +86,46 @@ impl Queue {
         })
     }
 
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Work)) {
-        change(&mut self.work.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut work = self.lock();
+        change(&mut work);
+        work.fresh = true;
         self.wake.notify_one();
     }
 
     fn take(&self) -> Work {
-        std::mem::take(&mut self.work.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.lock())
     }
 
-    /// Adds what a message says of this environment.
-    pub(super) fn push(&self, message: Message) {
-        self.change(|work| match message {
-            Message::Changed {
-                domain,
-                identifier,
-                version,
-                ..
-            } => {
-                work.say(domain, identifier, Said::Changed(version));
-            }
-            Message::Deleted {
-                domain, identifier, ..
-            } => {
-                work.say(domain, identifier, Said::Deleted);
-            }
-            Message::KeyAdded(_, key) => {
-                work.keys.insert(key, true);
-            }
-            Message::KeyRemoved(_, key) => {
-                work.keys.insert(key, false);
-            }
-            Message::EnvironmentsAdded(_) => work.presence = Some(Presence::Added),
-            Message::EnvironmentsRemoved(_) => {
-                *work = Work {
-                    presence: Some(Presence::Removed),
-                    ..Work::default()
-                };
-            }
-            Message::ProxyKeyDeleted => {}
-        });
+    /// Waits until something new comes.
+    async fn news(&self) {
+        while !self.lock().fresh {
+            self.wake.notified().await;
+        }
+    }
+
+    /// A flag or group is another one.
+    pub(super) fn changed(&self, domain: Domain, identifier: String, version: i64) {
+        self.change(|work| work.say(domain, identifier, Said::Changed(version)));
+    }
+
+    /// A flag or group is gone: an answer that still lists it is older than that.
+    pub(super) fn deleted(&self, domain: Domain, identifier: String) {
+        self.change(|work| work.say(domain, identifier, Said::Deleted));
     }
 
     /// Asks for everything again: an answer was older than what is held.
     pub(super) fn refetch(&self) {
-        self.change(|work| {
-            work.presence.get_or_insert(Presence::Stale);
-        });
+        self.change(|work| work.stale = true);
+    }
+
+    /// The environment is gone, and all that was to be done for it.
+    pub(super) fn clear(&self) {
+        *self.lock() = Work::default();
     }
 }
 
@@ -162,29 +143,41 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) async fn run(self) {
         let mut backoff = self.intervals.backoff();
-        let mut lagging = 0;
+        let mut lag = self.intervals.backoff();
+        let mut lags = 0;
+        let mut fault = Throttle::new();
         loop {
             let work = self.queue.take();
             if work.is_empty() {
-                self.queue.wake.notified().await;
+                self.queue.news().await;
                 continue;
             }
+            if work.fresh {
+                lags = 0;
+                lag.reset();
+            }
             match self.work(&work).await {
-                Ok(lags) if lags && lagging < LAG_RETRIES => {
-                    lagging += 1;
-                    self.queue.change(|queue| queue.put_back(work));
-                    let mut pause = self.intervals.backoff();
-                    tokio::time::sleep(pause.next(None, rand::random())).await;
-                }
-                Ok(_) => {
-                    lagging = 0;
+                Ok(is_lagging) => {
                     backoff.reset();
+                    if let Some(word) = fault.succeeded(Instant::now()) {
+                        tracing::info!(environment = %self.id, failures = word.times(), after = ?word.lasting(), "changes are fetched again");
+                    }
+                    if is_lagging && lags < LAG_RETRIES {
+                        lags += 1;
+                        self.queue.lock().put_back(work);
+                        tokio::select! {
+                            () = sleep(lag.next(None, rand::random())) => {}
+                            () = self.queue.news() => {}
+                        }
+                    }
                 }
                 Err(FetchError::Interrupted) => return,
                 Err(error) => {
-                    tracing::warn!(environment = %self.id, %error, "a change could not be fetched; trying again");
-                    self.queue.change(|queue| queue.put_back(work));
-                    tokio::time::sleep(backoff.next(error.retry_after(), rand::random())).await;
+                    if let Some(word) = fault.failed(Instant::now()) {
+                        tracing::warn!(environment = %self.id, %error, failures = word.times(), lasting = ?word.lasting(), "a change could not be fetched; trying again");
+                    }
+                    self.queue.lock().put_back(work);
+                    sleep(backoff.next(error.retry_after(), rand::random())).await;
                 }
             }
         }
@@ -192,34 +185,13 @@ impl Worker {
 
     /// Does all of it; whether SaaS still serves something older than it announced.
     async fn work(&self, work: &Work) -> Result<bool, FetchError> {
-        match work.presence {
-            Some(Presence::Removed) => {
-                self.apply(Change::EnvironmentsRemoved(vec![self.id.clone()]))
-                    .await?;
-                return Ok(false);
+        if work.stale && self.fetcher.relay.environment(self.id.as_str()).is_some() {
+            let _permit = self.fetches.acquire().await;
+            let config = self.fetcher.environment(&self.id).await?;
+            let applied = self.apply(Change::Environments(vec![config])).await?;
+            if !applied.stale.is_empty() {
+                self.queue.refetch();
             }
-            Some(presence @ (Presence::Added | Presence::Stale)) => {
-                if presence == Presence::Added {
-                    // The token lists the environments that it may read.
-                    self.fetcher.client.authenticate().await?;
-                }
-                let _permit = self.fetches.acquire().await;
-                let config = self.fetcher.environment(&self.id).await?;
-                let applied = self.apply(Change::Environments(vec![config])).await?;
-                if !applied.stale.is_empty() {
-                    self.queue.refetch();
-                }
-            }
-            None => {}
-        }
-        for (&key, &opens) in &work.keys {
-            let id = self.id.clone();
-            let change = if opens {
-                Change::KeyAdded(id, key)
-            } else {
-                Change::KeyRemoved(id, key)
-            };
-            self.apply(change).await?;
         }
         let deleted = |domain| {
             let gone = work
@@ -239,11 +211,9 @@ impl Worker {
                 })
                 .await?;
             }
-            let wanted = match domain {
-                Domain::Flag => work.fetch_flags,
-                Domain::TargetSegment => work.fetch_groups,
-            };
-            if !wanted || self.fetcher.relay.environment(self.id.as_str()).is_none() {
+            if !work.fetch.contains(&domain)
+                || self.fetcher.relay.environment(self.id.as_str()).is_none()
+            {
                 continue;
             }
             let before = self.versions(work, domain);
@@ -257,17 +227,17 @@ impl Worker {
             {
                 self.queue.change(|queue| queue.fetch(domain));
             }
-            lags |= self
-                .versions(work, domain)
-                .iter()
-                .zip(&before)
-                .any(|(now, was)| {
-                    let announced = match work.said.get(&(domain, now.0.clone())) {
-                        Some(Said::Changed(version)) => *version,
-                        _ => 0,
-                    };
-                    now.1 == was.1 && now.1.is_some_and(|version| version < announced)
-                });
+            let now = self.versions(work, domain);
+            lags |= now.iter().zip(&before).any(|((name, now), (_, before))| {
+                match (work.said.get(&(domain, name.clone())), now) {
+                    // It was created, or changed, and is not there yet.
+                    (Some(Said::Changed(_)), None) => true,
+                    (Some(Said::Changed(announced)), Some(version)) => {
+                        now == before && version < announced
+                    }
+                    _ => false,
+                }
+            });
         }
         Ok(lags)
     }

@@ -20,10 +20,7 @@ use super::{
     queue::{Batch, Queue},
     tables,
 };
-use crate::{
-    observe::logs::{Throttle, Word},
-    state::event::now_millis,
-};
+use crate::{observe::logs::Throttle, state::event::now_millis};
 
 /// What the handle and the thread have in common.
 #[derive(Default)]
@@ -144,15 +141,15 @@ impl<O: FnMut() -> Result<Opened, OpenError>> Writer<O> {
         let now = Instant::now();
         let Err(error) = outcome else {
             self.shared.unhealthy.store(false, Ordering::Relaxed);
-            if let Some(Word::Ended { after, times }) = self.fault.succeeded(now) {
-                tracing::info!(?after, times, "the embedded store can be written again");
+            if let Some(word) = self.fault.succeeded(now) {
+                tracing::info!(failures = word.times(), after = ?word.lasting(), "the embedded store can be written again");
             }
             return true;
         };
         self.close();
         self.shared.unhealthy.store(true, Ordering::Relaxed);
         if let Some(word) = self.fault.failed(now) {
-            tracing::error!(%error, ?word, "the embedded store cannot be written; is the disk full? Trying again");
+            tracing::error!(%error, failures = word.times(), lasting = ?word.lasting(), "the embedded store cannot be written; is the disk full? Trying again");
         }
         false
     }

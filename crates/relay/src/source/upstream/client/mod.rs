@@ -8,14 +8,21 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{Bytes, BytesMut};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
-use serde::Deserialize;
+use reqwest::{RequestBuilder, Response, StatusCode, header};
 use tokio::{
     sync::{Mutex, watch},
     time::timeout,
 };
+
+mod error;
+mod renewal;
+mod token;
+
+pub use error::UpstreamError;
+use error::refusal;
+use renewal::LastFailure;
+use token::Token;
 
 use crate::settings::Secret;
 
@@ -53,76 +60,15 @@ pub trait Observer: Send + Sync {
     fn subscription(&self);
 }
 
-/// Why a request came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
-    /// `/proxy/auth` does not know the key.
-    #[error("SaaS refuses the proxy key ({0}); check PROXY_KEY")]
-    KeyRefused(StatusCode),
-    /// The token was refused, also after it was renewed.
-    #[error("SaaS refuses the token ({0})")]
-    TokenRefused(StatusCode),
-    /// Another status than 200.
-    #[error("SaaS answered {status}")]
-    Status {
-        /// The status.
-        status: StatusCode,
-        /// How long SaaS asks to wait.
-        retry_after: Option<Duration>,
-    },
-    /// No answer in time.
-    #[error("SaaS did not answer in time")]
-    TimedOut,
-    /// No connection, or one that broke.
-    #[error("SaaS cannot be reached: {0}")]
-    Transport(String),
-    /// An answer that is not what the contract says.
-    #[error("SaaS' answer is malformed: {0}")]
-    Malformed(String),
-}
-
-impl UpstreamError {
-    /// How long SaaS asks to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-}
-
-impl From<reqwest::Error> for UpstreamError {
-    fn from(error: reqwest::Error) -> Self {
-        // The URL of a config request holds the key.
-        let error = error.without_url();
-        if error.is_timeout() {
-            return Self::TimedOut;
-        }
-        let mut text = error.to_string();
-        let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self::Transport(text)
-    }
-}
-
-/// A token with what it says.
-struct Token {
-    /// The proxy key that it was got with: requests that carry both carry a pair.
-    key: Secret,
-    bearer: String,
-    account: String,
-    cluster: String,
-}
-
 /// The requests.
 pub struct Client {
     http: reqwest::Client,
     config: ClientConfig,
     token: ArcSwapOption<Token>,
-    renewal: Mutex<()>,
+    /// How the last question for a token failed, and when: who waited meanwhile shares its answer.
+    renewal: Mutex<LastFailure>,
+    /// The key is refused: nobody asks again until [`Client::authenticate`] succeeds.
+    refused: watch::Sender<Option<StatusCode>>,
     key: watch::Sender<Secret>,
     observer: Arc<dyn Observer>,
 }
@@ -144,7 +90,8 @@ impl Client {
         Ok(Self {
             http,
             token: ArcSwapOption::empty(),
-            renewal: Mutex::new(()),
+            renewal: Mutex::default(),
+            refused: watch::Sender::new(None),
             key: watch::Sender::new(config.proxy_key.clone()),
             observer,
             config,
@@ -159,26 +106,6 @@ impl Client {
     /// What is counted.
     pub fn observer(&self) -> &dyn Observer {
         &*self.observer
-    }
-
-    /// Gets a new token, whatever the old one.
-    pub async fn authenticate(&self) -> Result<(), UpstreamError> {
-        let _one = self.renewal.lock().await;
-        self.request_token().await.map(|_| ())
-    }
-
-    /// The proxy key of now, and its changes.
-    pub fn watch_key(&self) -> watch::Receiver<Secret> {
-        self.key.subscribe()
-    }
-
-    /// Goes on with another proxy key, if SaaS accepts it; else nothing changes.
-    pub async fn take_key(&self, key: Secret) -> Result<(), UpstreamError> {
-        let _one = self.renewal.lock().await;
-        let token = self.token_for(&key).await?;
-        self.token.store(Some(token));
-        self.key.send_replace(key);
-        Ok(())
     }
 
     /// One page of the whole config.
@@ -365,57 +292,6 @@ impl Client {
         }
     }
 
-    /// A token that is not `refused`: of many that ask at once one renews it for all.
-    async fn renew(&self, refused: Option<&Arc<Token>>) -> Result<Arc<Token>, UpstreamError> {
-        let _one = self.renewal.lock().await;
-        let is_new = |current: &Arc<Token>| refused.is_none_or(|r| !Arc::ptr_eq(r, current));
-        if let Some(current) = self.token.load_full().filter(is_new) {
-            return Ok(current);
-        }
-        self.request_token().await
-    }
-
-    /// Only while `renewal` is held: else an older key could come last.
-    async fn request_token(&self) -> Result<Arc<Token>, UpstreamError> {
-        let key = self.key.borrow().clone();
-        let token = self.token_for(&key).await?;
-        self.token.store(Some(token.clone()));
-        Ok(token)
-    }
-
-    async fn token_for(&self, key: &Secret) -> Result<Arc<Token>, UpstreamError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            #[serde(rename = "authToken")]
-            token: String,
-        }
-        let url = format!("{}/proxy/auth", self.config.client_service);
-        let body = serde_json::json!({ "proxyKey": key.expose() }).to_string();
-        let request = self
-            .http
-            .request(Method::POST, url)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body);
-        let whole = async {
-            let started = Instant::now();
-            let answer = timeout(self.config.answer, request.send()).await;
-            let answer = self.observed("/proxy/auth", "", started, answer)?;
-            match answer.status() {
-                status if status.is_success() => read(answer).await,
-                status @ (StatusCode::UNAUTHORIZED
-                | StatusCode::FORBIDDEN
-                | StatusCode::NOT_FOUND) => Err(UpstreamError::KeyRefused(status)),
-                _ => Err(refusal(&answer)),
-            }
-        };
-        let body = timeout(self.config.answer, whole)
-            .await
-            .unwrap_or(Err(UpstreamError::TimedOut))?;
-        let answer: Answer = serde_json::from_slice(&body)
-            .map_err(|_| UpstreamError::Malformed("no authToken".into()))?;
-        read_token(answer.token, key.clone()).map(Arc::new)
-    }
-
     fn observed(
         &self,
         url: &'static str,
@@ -434,34 +310,6 @@ impl Client {
     }
 }
 
-/// A token is not verified here (the relay has no key for it), only read.
-fn read_token(bearer: String, key: Secret) -> Result<Token, UpstreamError> {
-    #[derive(Deserialize)]
-    struct Payload {
-        account: Option<String>,
-        cluster_identifier: Option<String>,
-    }
-    let malformed = || UpstreamError::Malformed("the token is not a JWT".into());
-    if !bearer.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(malformed());
-    }
-    let payload = bearer.split('.').nth(1).ok_or_else(malformed)?;
-    let payload = URL_SAFE_NO_PAD
-        .decode(payload.trim_end_matches('='))
-        .map_err(|_| malformed())?;
-    let payload: Payload = serde_json::from_slice(&payload).map_err(|_| malformed())?;
-    let plain = |text: &String| text.bytes().all(|b| b.is_ascii_graphic());
-    Ok(Token {
-        key,
-        account: payload.account.filter(plain).unwrap_or_default(),
-        cluster: payload
-            .cluster_identifier
-            .filter(|id| !id.is_empty())
-            .unwrap_or_else(|| "1".into()),
-        bearer,
-    })
-}
-
 async fn read(mut answer: Response) -> Result<Bytes, UpstreamError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await? {
@@ -471,44 +319,4 @@ async fn read(mut answer: Response) -> Result<Bytes, UpstreamError> {
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
-}
-
-fn refusal(answer: &Response) -> UpstreamError {
-    let value = answer
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    let retry_after = value.and_then(|text| {
-        let date = || {
-            httpdate::parse_http_date(text)
-                .ok()?
-                .duration_since(std::time::SystemTime::now())
-                .ok()
-        };
-        text.trim()
-            .parse()
-            .ok()
-            .map(Duration::from_secs)
-            .or_else(date)
-    });
-    UpstreamError::Status {
-        status: answer.status(),
-        retry_after,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_read_and_garbage_is_no_panic() {
-        let key = || Secret::new("k");
-        let jwt = |payload: &str| format!("h.{}.s", URL_SAFE_NO_PAD.encode(payload));
-        let token = read_token(jwt(r#"{"account":"a","cluster_identifier":""}"#), key()).unwrap();
-        assert_eq!((token.account.as_str(), token.cluster.as_str()), ("a", "1"));
-        for bad in ["", "a", "a.b", "a.%.c", &jwt("[]"), "a.é.c"] {
-            assert!(read_token(bad.into(), key()).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,0 +1,208 @@
+//! How patiently and how sparingly a primary asks SaaS (spec: upstream.md).
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use common::{Relay, eventually, following, simulator, start, told, tuning};
+use ff_relay::role::Tuning;
+use ff_saas_sim::{Endpoint, Fault, Simulator};
+use serde_json::json;
+
+const FLAG: &str = "bool-flag-0";
+
+/// As users have it: what waits a minute waits longer than any test.
+fn slow_polls() -> Tuning {
+    let mut tuning = tuning();
+    tuning.intervals.poll = Duration::from_mins(1);
+    tuning.intervals.refused_key = Duration::from_mins(1);
+    tuning
+}
+
+async fn start_and_follow(saas: &Simulator, tuning: Tuning) -> (Relay, String, String) {
+    let relay = start(&saas.url(), &saas.proxy_key(), &[], tuning).await;
+    let key = saas.sdk_key(&saas.environments()[0]);
+    let token = relay.token(&key).await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    (relay, key, token)
+}
+
+#[tokio::test]
+async fn a_poll_that_fails_while_the_stream_is_down_is_soon_repeated() {
+    let saas = simulator(1, 6).await;
+    let (relay, key, token) = start_and_follow(&saas, slow_polls()).await;
+    let mut stream = relay.stream(&token, &key).await;
+    saas.fault(Endpoint::Stream, Some(Fault::Status(503, None)));
+    saas.fault(Endpoint::ProxyConfig, Some(Fault::Status(503, None)));
+    let asked = saas.requests(Endpoint::ProxyConfig);
+    saas.cut_streams();
+    saas.toggle(&saas.environments()[0], FLAG, false);
+    eventually("polls that fail", async || {
+        saas.requests(Endpoint::ProxyConfig) >= asked + 3
+    })
+    .await;
+    let health = relay.get("/health", None).await.text().await.unwrap();
+    assert!(health.contains("FAILED_TO_SYNC"), "{health}");
+    saas.fault(Endpoint::ProxyConfig, None);
+    assert_eq!(told(&stream.event().await), ("patch".into(), FLAG.into()));
+    eventually("synced", async || {
+        let health = relay.get("/health", None).await.text().await.unwrap();
+        health.contains("\"SYNCED\"") && health.contains("DISCONNECTED")
+    })
+    .await;
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_by_the_poll_that_follows_a_reopened_stream() {
+    let saas = simulator(1, 6).await;
+    let (relay, _, _) = start_and_follow(&saas, slow_polls()).await;
+    saas.fault(Endpoint::ProxyConfig, Some(Fault::Status(429, Some(300))));
+    let asked = saas.requests(Endpoint::ProxyConfig);
+    saas.cut_streams();
+    eventually("the poll that fails", async || {
+        saas.requests(Endpoint::ProxyConfig) > asked
+    })
+    .await;
+    eventually("the stream again", async || saas.open_streams() == 1).await;
+    // Without the wish it would have been asked again within 50 ms.
+    let since = std::time::Instant::now();
+    eventually("some time", async || {
+        since.elapsed() > Duration::from_millis(400)
+    })
+    .await;
+    assert_eq!(saas.requests(Endpoint::ProxyConfig), asked + 1);
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn an_event_does_not_wait_for_the_poll_that_follows_a_reopened_stream() {
+    let saas = simulator(1, 6).await;
+    let mut tuning = slow_polls();
+    tuning.upstream.answer = Duration::from_mins(1);
+    let (relay, key, token) = start_and_follow(&saas, tuning).await;
+    let mut stream = relay.stream(&token, &key).await;
+    saas.fault(Endpoint::ProxyConfig, Some(Fault::Hang));
+    let opened = saas.requests(Endpoint::Stream);
+    saas.cut_streams();
+    eventually("the stream again", async || {
+        saas.requests(Endpoint::Stream) > opened && saas.open_streams() == 1
+    })
+    .await;
+    saas.toggle(&saas.environments()[0], FLAG, true);
+    assert_eq!(told(&stream.event().await), ("patch".into(), FLAG.into()));
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn a_refused_key_is_asked_about_once_whoever_notices() {
+    let saas = simulator(30, 6).await;
+    let mut tuning = tuning();
+    tuning.intervals.refused_key = Duration::from_secs(2);
+    let (relay, _, _) = start_and_follow(&saas, tuning).await;
+    saas.fault(Endpoint::ProxyAuth, Some(Fault::Status(401, None)));
+    saas.revoke_tokens();
+    let asked = saas.requests(Endpoint::ProxyAuth);
+    for environment in saas.environments() {
+        saas.toggle(&environment, FLAG, true);
+        saas.patch_group(&environment, "group-0", |_| {}, true);
+    }
+    eventually("the refusal in health", async || {
+        let health = relay.get("/health", None).await.text().await.unwrap();
+        health.contains("refuses the proxy key")
+    })
+    .await;
+    let questions = saas.requests(Endpoint::ProxyAuth) - asked;
+    assert!(questions <= 2, "{questions} questions about one key");
+    saas.fault(Endpoint::ProxyAuth, None);
+    for environment in saas.environments() {
+        let token = relay.token(&saas.sdk_key(&environment)).await;
+        eventually("the change", async || {
+            relay.flags(&environment, &token).await[0]["version"] == 2
+        })
+        .await;
+    }
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn what_is_announced_before_saas_serves_it_is_asked_for_again() {
+    let saas = simulator(1, 6).await;
+    let environment = saas.environments()[0].clone();
+    let mut tuning = tuning();
+    (tuning.intervals.first_retry, tuning.intervals.most_retry) =
+        (Duration::from_secs(1), Duration::from_secs(4));
+    let (relay, key, token) = start_and_follow(&saas, tuning).await;
+    let mut stream = relay.stream(&token, &key).await;
+    let asked = saas.requests(Endpoint::FeatureConfigs);
+    let event = json!({"event": "create", "domain": "flag", "identifier": "late", "environment": environment, "version": 1});
+    saas.send_raw(&format!("event: *\ndata: {event}\n\n"));
+    eventually("the first fetch", async || {
+        saas.requests(Endpoint::FeatureConfigs) > asked
+    })
+    .await;
+    let mut late = saas.flags(&environment)[0].clone();
+    late["feature"] = "late".into();
+    saas.create_flag(&environment, late, false);
+    assert_eq!(
+        told(&stream.event().await),
+        ("create".into(), "late".into())
+    );
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn twenty_environments_added_in_a_burst_are_one_round() {
+    let saas = simulator(3, 6).await;
+    let (relay, ..) = following(&saas, &[]).await;
+    eventually("the poll after opening", async || {
+        saas.requests(Endpoint::ProxyConfig) >= 2
+    })
+    .await;
+    let (auths, configs) = (
+        saas.requests(Endpoint::ProxyAuth),
+        saas.requests(Endpoint::ProxyConfig),
+    );
+    let added: BTreeSet<String> = (0..20).map(|_| saas.add_environment(true)).collect();
+    for environment in &added {
+        let key = saas.sdk_key(environment);
+        eventually("the environment", async || {
+            let body = json!({"apiKey": key}).to_string();
+            relay.post("/client/auth", None, body).await.status() == 200
+        })
+        .await;
+    }
+    let auths = saas.requests(Endpoint::ProxyAuth) - auths;
+    let configs = saas.requests(Endpoint::ProxyConfig) - configs;
+    assert!(
+        auths <= 4 && configs <= 12,
+        "{auths} authentications, {configs} pages"
+    );
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn one_environment_added_is_fetched_alone_and_a_bogus_one_holds_up_nothing() {
+    let saas = simulator(30, 6).await;
+    let (relay, ..) = following(&saas, &[]).await;
+    let bogus = json!({"event": "environmentsAdded", "domain": "proxy", "environments": ["bogus"]});
+    saas.send_raw(&format!("event: *\ndata: {bogus}\n\n"));
+    eventually("the question for it", async || {
+        saas.seen()
+            .iter()
+            .any(|seen| seen.uri.contains("environment=bogus"))
+    })
+    .await;
+    let added = saas.add_environment(true);
+    let key = saas.sdk_key(&added);
+    eventually("the environment", async || {
+        let body = json!({"apiKey": key}).to_string();
+        relay.post("/client/auth", None, body).await.status() == 200
+    })
+    .await;
+    let alone = format!("environment={added}");
+    assert!(saas.seen().iter().any(|seen| seen.uri.contains(&alone)));
+    relay.kill().await;
+}
