@@ -1,6 +1,6 @@
 //! From settings to connections, for each topology. Nothing here tries twice: [`super::Link`] does.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::atomic::AtomicBool, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use redis::{
@@ -25,6 +25,8 @@ pub struct Connector {
     settings: RedisSettings,
     password: ArcSwapOption<Secret>,
     certificates: Option<TlsCertificates>,
+    /// Whether the last command over any connection came through.
+    healthy: AtomicBool,
 }
 
 /// A connection of any topology. Cheap to clone: clones share it.
@@ -54,11 +56,16 @@ impl Connector {
             password: ArcSwapOption::from_pointee(settings.password.clone()),
             settings: settings.clone(),
             certificates,
+            healthy: AtomicBool::new(true),
         })
     }
 
     pub(super) fn settings(&self) -> &RedisSettings {
         &self.settings
+    }
+
+    pub(super) fn healthy(&self) -> &AtomicBool {
+        &self.healthy
     }
 
     pub(super) fn is_cluster(&self) -> bool {

@@ -1,10 +1,7 @@
 //! One shared connection that is built anew whenever it proves broken.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -42,7 +39,6 @@ struct Inner {
     /// How long reads on it block, if they do.
     block: Option<Duration>,
     slot: Mutex<Slot>,
-    healthy: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -77,14 +73,13 @@ impl Link {
                 pause: None,
                 throttle: Throttle::new(),
             }),
-            healthy: AtomicBool::new(true),
             metrics,
         }))
     }
 
-    /// Whether the last command came through.
+    /// Whether the last command came through, over this connection or another to the same Redis.
     pub fn is_healthy(&self) -> bool {
-        self.0.healthy.load(Ordering::Relaxed)
+        self.0.connector.healthy().load(Ordering::Relaxed)
     }
 
     /// Whether Redis is known to be away just now, so that waiting for it would be in vain.
@@ -224,7 +219,7 @@ impl Link {
                     let answer = timeout(limit * 2, ask.of(&mut connection)).await;
                     match answer.unwrap_or(Err(RedisFault::Silent(limit * 2))) {
                         Ok(answer) => {
-                            self.0.healthy.store(true, Ordering::Relaxed);
+                            self.0.connector.healthy().store(true, Ordering::Relaxed);
                             return Ok(answer);
                         }
                         Err(fault) if !fault.is_broken() => return Err(fault),
@@ -236,11 +231,11 @@ impl Link {
                 }
                 // A pause is on: trying at once again would only ask the same question.
                 Err(fault) => {
-                    self.0.healthy.store(false, Ordering::Relaxed);
+                    self.0.connector.healthy().store(false, Ordering::Relaxed);
                     return Err(fault);
                 }
             };
-            self.0.healthy.store(false, Ordering::Relaxed);
+            self.0.connector.healthy().store(false, Ordering::Relaxed);
             if retries == 0 {
                 return Err(fault);
             }

@@ -197,6 +197,10 @@ struct Core {
 /// A task that must not end before the process does, with its name.
 type Task = (&'static str, BoxFuture<'static, ()>);
 
+fn boxed(task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+    Box::pin(task)
+}
+
 /// What a role brings along: its source, where changes are kept, and who takes what SDKs send.
 struct Cast {
     /// The source: stopped first, then everything that rests on the model ends by itself.
@@ -245,7 +249,7 @@ pub async fn run(
         targets: Targets::default(),
     };
     let cast = match core.settings.mode {
-        Mode::Replica => replica::cast(&mut core)?,
+        Mode::Replica => replica::cast(&mut core).await?,
         _ => primary::cast(&mut core).await?,
     };
     let (settings, tuning) = (core.settings.clone(), core.tuning.clone());

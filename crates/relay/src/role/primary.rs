@@ -129,6 +129,12 @@ async fn with_redis(
 ) -> Result<Kept, RunError> {
     let settings = &core.settings;
     let redis = Redis::new(&settings.redis, core.metrics.clone()).map_err(RunError::Redis)?;
+    let redis = Arc::new(redis);
+    tasks.extend(wiring::follow_password(
+        &redis,
+        settings,
+        core.tuning.watch.0,
+    ));
     let link = redis.commands().clone();
     let cache = Cache::new(link.clone(), core.relay.clone(), settings.and_rules);
     let proxy_key = fetcher.client.watch_key();
@@ -195,7 +201,8 @@ async fn warm_start(
     Ok(count)
 }
 
-async fn open_store(
+/// Opens the embedded store, and serves what it kept.
+pub(super) async fn open_store(
     path: &std::path::Path,
     writer: &writer::WriterHandle,
     targets: &Targets,

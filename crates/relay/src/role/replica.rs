@@ -6,7 +6,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cast, Core, RunError,
+    Cast, Core, RunError, boxed,
+    primary::open_store,
     publish::Stores,
     wiring::{self, TargetSinks},
 };
@@ -21,13 +22,21 @@ use crate::{
 };
 
 /// What makes a replica.
-pub(super) fn cast(core: &mut Core) -> Result<Cast, RunError> {
+pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
     let settings = &core.settings;
     core.metrics.set_replica(true);
     let redis = Redis::new(&settings.redis, core.metrics.clone()).map_err(RunError::Redis)?;
     let redis = Arc::new(redis);
     let link = redis.commands().clone();
     let cache = Cache::new(link.clone(), core.relay.clone(), settings.and_rules);
+    // What was held when the process ended, for a start while Redis is away.
+    let embedded = match &settings.data_dir {
+        Some(path) => {
+            let (writer, targets) = (&core.writer, &core.targets);
+            Some(open_store(path, writer, targets, settings.and_rules).await?)
+        }
+        None => None,
+    };
     let (finder, found) = Finder::new(cache.clone());
     let (status, status_view) = watch::channel(Status::default());
     let (targets, write_targets) = TargetWriter::new(link.clone());
@@ -35,6 +44,12 @@ pub(super) fn cast(core: &mut Core) -> Result<Cast, RunError> {
     let poster = wiring::handover(link.clone(), settings.metrics_stream_max_len, &core.metrics);
     let analytics = Analytics::new(interval, poster, core.metrics.clone());
     let run = analytics.clone();
+    let mut tasks = vec![("the writer of targets", boxed(write_targets))];
+    tasks.extend(wiring::follow_password(
+        &redis,
+        settings,
+        core.tuning.watch.0,
+    ));
     let source = Replica {
         redis,
         cache: cache.clone(),
@@ -45,26 +60,29 @@ pub(super) fn cast(core: &mut Core) -> Result<Cast, RunError> {
         pace: core.tuning.replica,
         found,
     };
+    tasks.push((
+        "the metrics forwarder",
+        boxed(async move { run.run().await }),
+    ));
+    let stores = Stores {
+        embedded: embedded.clone(),
+        redis: None,
+    };
+    let health = stores.clone();
     Ok(Cast {
         source: (
             "the replica source",
             Box::pin(async move { source.run(CancellationToken::new()).await }),
         ),
-        tasks: vec![
-            (
-                "the metrics forwarder",
-                Box::pin(async move { run.run().await }),
-            ),
-            ("the writer of targets", Box::pin(write_targets)),
-        ],
+        tasks,
         keepers: Vec::new(),
-        stores: Stores::default(),
-        is_healthy: Box::new(move || link.is_healthy()),
+        is_healthy: Box::new(move || link.is_healthy() && health.are_healthy()),
+        stores,
         status: status_view,
         intake: Arc::new(wiring::MetricsIntake(analytics.clone())),
         analytics,
         target_sink: Some(Arc::new(TargetSinks {
-            embedded: None,
+            embedded,
             redis: Some(targets),
             forward: None,
         })),

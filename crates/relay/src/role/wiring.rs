@@ -10,14 +10,16 @@ use ff_evaluation::Target;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
+use super::{Task, boxed};
 use crate::{
     analytics::{Analytics, Post, PostError},
     observe::{
         health::{ConfigState, StreamState},
         metrics::{Flow, Metrics, Subscribed},
     },
-    redis::{Link, cache::Cache, layout},
+    redis::{Link, Redis, cache::Cache, layout},
     server::{Asked, Intake, Lookup, TargetSink},
+    settings::Settings,
     source::{
         replica::{Finder, Finding},
         upstream::{
@@ -31,6 +33,7 @@ use crate::{
         EmbeddedStore,
         redis::{SourceState, TargetWriter},
     },
+    watch::SecretFile,
 };
 
 /// Targets that wait to be forwarded; more are not.
@@ -228,6 +231,25 @@ impl Lookup for RedisLookup {
             found.ok().flatten()
         })
     }
+}
+
+/// Takes over what `REDIS_PASSWORD_FILE` holds for the next connections, where it is set.
+pub(super) fn follow_password(
+    redis: &Arc<Redis>,
+    settings: &Settings,
+    every: Duration,
+) -> Option<Task> {
+    let path = settings.redis.password_file.clone()?;
+    let mut file = SecretFile::new("REDIS_PASSWORD_FILE", path, every);
+    let redis = redis.clone();
+    let follow = async move {
+        loop {
+            let password = file.next().await;
+            redis.password().store(Some(Arc::new(password)));
+            tracing::info!("the next connections to Redis use the new REDIS_PASSWORD");
+        }
+    };
+    Some(("the watch of REDIS_PASSWORD_FILE", boxed(follow)))
 }
 
 /// The state of the source's stream alone, and the future that follows it.

@@ -22,6 +22,7 @@ const MOST_LATE: u32 = 20;
 impl Session {
     /// Finds and reads everything that differs.
     pub(super) async fn compare(&mut self) -> Result<(), Halt> {
+        self.read_stream_health().await?;
         self.refresh_inventories().await?;
         let relay = &self.source.relay;
         let mut ids: HashSet<EnvironmentId> = relay

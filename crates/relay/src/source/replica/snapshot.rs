@@ -62,14 +62,22 @@ pub async fn load(cache: &Arc<Cache>, inventories: &[Inventory]) -> Result<Snaps
     })
 }
 
-/// The id of a stream's newest entry.
+/// The id of a stream's newest entry. What is no stream is told, and is as good as none: a primary
+/// puts a stream in its place.
 ///
 /// # Errors
-/// Redis is away, or the stream is none.
+/// Redis is away.
 pub async fn newest(link: &Link, stream: &str) -> Result<String, RedisFault> {
     let mut command = redis::cmd("XREVRANGE");
     command.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
-    let entries: StreamRangeReply = link.run(&command).await?;
+    let entries = match link.run::<StreamRangeReply>(&command).await {
+        Ok(entries) => entries,
+        Err(fault) if fault.is_broken() => return Err(fault),
+        Err(fault) => {
+            tracing::error!(key = stream, error = %fault, "what Redis holds is no stream; a primary replaces it");
+            StreamRangeReply::default()
+        }
+    };
     let newest = entries.ids.into_iter().next();
     Ok(newest.map_or_else(|| "0-0".into(), |entry| entry.id))
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     observe::metrics::{CacheOperation, Flow},
-    redis::{RedisFault, layout},
+    redis::{Link, RedisFault, layout},
     state::{Domain, Environment, EnvironmentId, Update},
 };
 
@@ -333,6 +333,11 @@ impl Committer {
         for _ in &commands {
             metrics.message(Flow::PrimaryToReplica, layout::EVENTS, sent.is_err());
         }
+        if let Err(fault) = &sent
+            && !fault.is_broken()
+        {
+            replace_foreign(&self.parts.link, layout::EVENTS, fault).await?;
+        }
         sent?;
         self.announcements.clear();
         Ok(())
@@ -366,6 +371,20 @@ impl Committer {
         }
         messages
     }
+}
+
+/// A key of ours that Redis refuses to add to holds something else than a stream: it goes.
+pub(super) async fn replace_foreign(
+    link: &Link,
+    key: &'static str,
+    fault: &RedisFault,
+) -> Result<(), RedisFault> {
+    let kind: String = link.run(redis::cmd("TYPE").arg(key)).await?;
+    tracing::error!(key, kind, error = %fault, "Redis refuses to add to this stream");
+    if kind != "stream" && kind != "none" {
+        link.run::<()>(redis::cmd("UNLINK").arg(key)).await?;
+    }
+    Ok(())
 }
 
 /// One entry of a stream that is cut at `length`.

@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::committer::xadd;
+use super::committer::{replace_foreign, xadd};
 use crate::{
     observe::{
         health::{Since, StreamState},
@@ -25,6 +25,8 @@ use crate::{
 
 /// Control messages of ours that are remembered, to tell them from others'.
 const REMEMBERED: usize = 64;
+/// One message is sent at most so often, when answers are lost.
+const MOST_TRIES: usize = 8;
 /// Entries that are looked at for others'.
 const LOOKED_AT: usize = 32;
 
@@ -88,6 +90,8 @@ impl Herald {
         let mut ours: VecDeque<String> = VecDeque::new();
         let mut begin: Option<String> = None;
         let mut throttle = Throttle::new();
+        // Messages of ours whose answer was lost: they may stand in the stream all the same.
+        let mut unsure = 0;
         loop {
             tokio::select! {
                 _ = beat.tick() => {}
@@ -95,7 +99,10 @@ impl Herald {
             }
             let state = *self.state.borrow_and_update();
             match self.listen(&ours, &mut begin).await {
-                Ok(heard) => self.note(heard, &mut throttle),
+                Ok(heard) => {
+                    self.note(heard.saturating_sub(unsure), &mut throttle);
+                    unsure = 0;
+                }
                 Err(fault) => tracing::debug!(error = %fault, "the control stream cannot be read"),
             }
             let told = self.tell(state).await;
@@ -108,7 +115,13 @@ impl Herald {
                         ours.pop_front();
                     }
                 }
-                Err(fault) => tracing::debug!(error = %fault, "replicas could not be told"),
+                Err(fault) => {
+                    unsure += MOST_TRIES;
+                    tracing::debug!(error = %fault, "replicas could not be told");
+                    if !fault.is_broken() {
+                        let _ = replace_foreign(&self.link, layout::CONTROL, &fault).await;
+                    }
+                }
             }
         }
     }
