@@ -246,15 +246,22 @@ impl Link {
 
     /// The connection as it is, or a new one.
     async fn connection(&self) -> Result<(u64, Connection), RedisFault> {
-        let mut slot = self.0.slot.lock().await;
-        let now = Instant::now();
         let settings = self.0.connector.settings();
+        // Held for long only while somebody connects.
+        let Ok(mut slot) = timeout(settings.pool_timeout, self.0.slot.lock()).await else {
+            return Err(RedisFault::Silent(settings.pool_timeout));
+        };
+        let now = Instant::now();
+        // One connection is all that is idle here, so a wish for idle ones keeps it.
+        let max_idle_time = settings
+            .max_idle_time
+            .filter(|_| settings.min_idle_connections == 0);
         let outlived = |since: Instant, limit: Option<Duration>| {
             limit.is_some_and(|limit| now.duration_since(since) > limit)
         };
         if let Some(open) = &mut slot.open {
             if outlived(open.since, settings.max_lifetime)
-                || outlived(open.used, settings.max_idle_time)
+                || outlived(open.used, max_idle_time)
             {
                 slot.open = None;
             } else {
