@@ -260,9 +260,7 @@ impl Link {
             limit.is_some_and(|limit| now.duration_since(since) > limit)
         };
         if let Some(open) = &mut slot.open {
-            if outlived(open.since, settings.max_lifetime)
-                || outlived(open.used, max_idle_time)
-            {
+            if outlived(open.since, settings.max_lifetime) || outlived(open.used, max_idle_time) {
                 slot.open = None;
             } else {
                 open.used = now;

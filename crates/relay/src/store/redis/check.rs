@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue, Value};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::{
     committer::Committer,
@@ -66,7 +67,7 @@ impl Committer {
             }
         }
         if self.may_write() {
-            if !self.cleaned {
+            if self.clean_at.is_some_and(|at| at <= Instant::now()) {
                 self.clean().await?;
             }
             self.compare_values(&environments).await?;
@@ -99,10 +100,8 @@ impl Committer {
     /// written before.
     fn compare(&mut self, environment: &Arc<Environment>, found: Marks) -> bool {
         let id = environment.id();
-        let written = self.written.get_mut(id);
-        let expected = written
-            .as_ref()
-            .and_then(|written| written.snapshot.clone());
+        let written = self.written.get(id);
+        let expected = written.and_then(|written| written.snapshot.clone());
         let is_known = expected.is_some();
         if self.dirty.contains(id) && !is_known {
             return false;
@@ -115,7 +114,16 @@ impl Committer {
             }
             return false;
         }
-        match written {
+        // Another primary may be ahead of this one: what it wrote is replaced only if it stays.
+        let rival = self.parts.peers.quiet_for(self.parts.pace.quiet) == Some(false);
+        if rival && found != Marks::default() {
+            let before = self.suspected.insert(id.clone(), found);
+            if before != Some(found) {
+                return false;
+            }
+        }
+        self.suspected.remove(id);
+        match self.written.get_mut(id) {
             Some(written) => written.doubt(None),
             None => {
                 self.written.insert(id.clone(), Written::default());

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     observe::metrics::{CacheOperation, Flow},
-    redis::{Link, RedisFault, layout},
+    redis::{Link, RedisFault, cache::Marks, layout},
     state::{Domain, Environment, EnvironmentId, Update},
 };
 
@@ -57,8 +57,10 @@ pub(super) struct Committer {
     pub(super) inventory_length: Option<usize>,
     /// Environments that other proxy keys' inventories list.
     pub(super) foreign: HashSet<EnvironmentId>,
-    /// The clean-up after the first sync is done.
-    pub(super) cleaned: bool,
+    /// When to clean up; none: that is done.
+    pub(super) clean_at: Option<Instant>,
+    /// What environments held that is not ours, while another primary writes as well.
+    pub(super) suspected: HashMap<EnvironmentId, Marks>,
     pub(super) rolling: Rolling,
     announcements: indexmap::IndexMap<About, Announcement>,
     waiting: Vec<oneshot::Sender<()>>,
@@ -74,7 +76,8 @@ impl Committer {
             dirty: HashSet::new(),
             inventory_length: None,
             foreign: HashSet::new(),
-            cleaned: false,
+            clean_at: Some(Instant::now()),
+            suspected: HashMap::new(),
             rolling: Rolling::default(),
             announcements: indexmap::IndexMap::new(),
             waiting: Vec::new(),
@@ -124,7 +127,7 @@ impl Committer {
         let key = self.parts.proxy_key.borrow_and_update();
         self.inventory = layout::inventory(key.expose());
         self.inventory_length = None;
-        self.cleaned = false;
+        self.clean_at = Some(Instant::now());
     }
 
     fn take(&mut self, job: Job) {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use redis::FromRedisValue;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{
     committer::{Committer, names_of},
@@ -60,7 +61,7 @@ impl Committer {
                 Owner::Predecessor => predecessors.push(inventory),
                 Owner::Unclear if quiet == Some(true) => predecessors.push(inventory),
                 Owner::Unclear => {
-                    undecided |= quiet.is_none();
+                    undecided = true;
                     foreign.extend(theirs);
                 }
                 Owner::Somebody => foreign.extend(theirs),
@@ -83,7 +84,9 @@ impl Committer {
             );
             self.remove_all(names).await?;
         }
-        self.cleaned = !undecided;
+        // It is somebody's for as long as another primary is heard of; one that falls silent was a
+        // predecessor after all.
+        self.clean_at = undecided.then(|| Instant::now() + self.parts.pace.quiet);
         Ok(())
     }
 
