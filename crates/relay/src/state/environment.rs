@@ -12,7 +12,7 @@ use super::{
     collection::{Collection, Item},
     event::{Domain, Recent},
     ids::{EnvironmentId, KeyHash},
-    prepare::without_field,
+    prepare::served_group,
 };
 
 /// The flags of an environment with what was compiled of them.
@@ -75,17 +75,17 @@ impl GroupSet {
 
     /// The groups as they are served: with `servingRules` (`v2`), or with `rules`.
     pub fn served(&self, v2: bool) -> &Collection {
-        let (form, dropped) = if v2 {
-            (&self.with_serving_rules, "rules")
+        let form = if v2 {
+            &self.with_serving_rules
         } else {
-            (&self.with_rules, "servingRules")
+            &self.with_rules
         };
         form.get_or_init(|| {
             let texts: Vec<_> = self
                 .list
                 .items()
                 .iter()
-                .map(|item| (item, without_field(json_text(item), dropped)))
+                .map(|item| (item, served_group(json_text(item), v2)))
                 .collect();
             Collection::new(
                 texts

@@ -257,6 +257,22 @@ fn with_rules<'a>(text: &'a str, head: &GroupHead<'_>) -> Result<Cow<'a, str>, s
     Ok(with_field(text, "rules", &format!("[{}]", first.join(","))))
 }
 
+/// A group with one form of its rules: `servingRules` (`v2`) or `rules`. A group that has only
+/// `rules` keeps them in either: without them an SDK would take it for a group without rules.
+pub(super) fn served_group(text: &str, v2: bool) -> Cow<'_, str> {
+    let some = |list: Option<&RawValue>| list.is_some_and(|list| !is_empty_array(list));
+    let only_rules = || {
+        serde_json::from_str::<GroupHead<'_>>(text)
+            .is_ok_and(|head| some(head.rules) && !some(head.serving_rules))
+    };
+    let dropped = if v2 && !only_rules() {
+        "rules"
+    } else {
+        "servingRules"
+    };
+    without_field(text, dropped)
+}
+
 fn is_empty_array(raw: &RawValue) -> bool {
     let inner = raw
         .get()
@@ -279,7 +295,7 @@ pub(super) fn with_field<'a>(text: &'a str, name: &str, value: &str) -> Cow<'a, 
 }
 
 /// The object `text` without the field `name`.
-pub(super) fn without_field<'a>(text: &'a str, name: &str) -> Cow<'a, str> {
+fn without_field<'a>(text: &'a str, name: &str) -> Cow<'a, str> {
     edit(text, |fields| fields.retain(|(key, _)| key != name))
 }
 
@@ -329,75 +345,4 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn raw(texts: &[&str]) -> Vec<Box<RawValue>> {
-        texts
-            .iter()
-            .map(|t| RawValue::from_string((*t).to_owned()).unwrap())
-            .collect()
-    }
-
-    fn refs(raw: &[Box<RawValue>]) -> Vec<&RawValue> {
-        raw.iter().map(|value| &**value).collect()
-    }
-
-    const FLAG: &str = r#"{"feature":"f","kind":"int","state":"on","odd":1.50e1,"variations":[{"identifier":"a","value":"1"}],"offVariation":"a","defaultServe":{"variation":"a"}"#;
-
-    #[test]
-    fn a_missing_target_map_becomes_an_empty_list_and_all_else_stays() {
-        let env = EnvironmentId::from("e");
-        for (tail, expected) in [
-            ("}", r#","variationToTargetMap":[]}"#),
-            (
-                r#","variationToTargetMap":null,"z":1}"#,
-                r#","variationToTargetMap":[],"z":1}"#,
-            ),
-            (
-                r#","variationToTargetMap":[],"z":1}"#,
-                r#","variationToTargetMap":[],"z":1}"#,
-            ),
-        ] {
-            let raw = raw(&[&format!("{FLAG}{tail}")]);
-            let set = flags(&env, &refs(&raw), None).unwrap();
-            let body = String::from_utf8(set.list().body().bytes().to_vec()).unwrap();
-            assert_eq!(body, format!("[{FLAG}{expected}]"));
-        }
-    }
-
-    #[test]
-    fn rules_are_made_of_the_first_clauses_of_serving_rules() {
-        let env = EnvironmentId::from("e");
-        let clause = |n| format!(r#"{{"attribute":"a{n}","op":"equal","values":["x"]}}"#);
-        let group = format!(
-            r#"{{"identifier":"g","name":"G","servingRules":[{{"ruleId":"1","priority":1,"clauses":[{},{}]}},{{"ruleId":"2","priority":2,"clauses":[]}}]}}"#,
-            clause(1),
-            clause(2)
-        );
-        let raw = raw(&[&group]);
-        let set = groups(&env, &refs(&raw), None, false).unwrap();
-        let served = set.served(false).body().bytes().clone();
-        let expected = format!(
-            r#"[{{"identifier":"g","name":"G","rules":[{}]}}]"#,
-            clause(1)
-        );
-        assert_eq!(std::str::from_utf8(&served).unwrap(), expected);
-        let v2 = String::from_utf8(set.served(true).body().bytes().to_vec()).unwrap();
-        assert!(
-            v2.contains("servingRules") && !v2.contains("\"rules\":"),
-            "{v2}"
-        );
-    }
-
-    #[test]
-    fn a_malformed_item_names_environment_item_and_field() {
-        let env = EnvironmentId::from("e1");
-        let raw = raw(&[r#"{"feature":"f","variations":7}"#]);
-        let error = flags(&env, &refs(&raw), None).err().unwrap().to_string();
-        assert!(
-            error.contains("e1") && error.contains("\"f\"") && error.contains("variations"),
-            "{error}"
-        );
-    }
-}
+mod tests;
