@@ -1,0 +1,1 @@
+"""Runs the published SDKs, unmodified, against relays that follow the simulator."""

@@ -1,0 +1,129 @@
+"""A relay as SDKs see it: a primary of its own simulator, or a replica of that primary."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+
+from . import web
+from .paths import BIN
+from .process import Failed, end, eventually, free_port, start, temporary_folder
+from .saas import Saas
+from .shim import Shim
+
+TOPOLOGIES = {
+    "embedded": "primary, embedded store",
+    "redis": "primary with Redis",
+    "replica": "replica",
+}
+
+
+class Site:
+    """One simulator and what follows it. SDKs are pointed at `url`."""
+
+    def __init__(self, name, topology, settings=None, data=False):
+        self.name = f"{topology}-{name}"
+        self.topology = topology
+        self.settings = settings or {}
+        self.folder = temporary_folder()
+        if data:
+            self.settings["DATA_DIR"] = os.path.join(self.folder, "data")
+        self.saas = Saas(self.name)
+        self.upstream = None
+        self.port = free_port()
+        scheme = "https" if "TLS_ENABLED" in self.settings else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.redis = self.redis_port = self.primary = self.serving = None
+        self._leases = None
+
+    async def prepare(self, environments):
+        """Starts all that the relay needs, but not the relay."""
+        await self.saas.start(environments)
+        self._leases = iter(self.saas.environments)
+        self.upstream = await Shim(self.saas.port).start()
+        if self.topology != "embedded":
+            self.redis_port = free_port()
+            await self.start_redis()
+        return self
+
+    def lease(self):
+        """An environment, with an SDK key, that no other check uses."""
+        return next(self._leases)
+
+    async def start_redis(self):
+        command = [
+            "redis-server", "--port", self.redis_port, "--bind", "127.0.0.1", "--dir", self.folder,
+            "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+        ]
+        self.redis = await start(f"{self.name}-redis", command)
+
+    async def start(self, wait=True):
+        """Starts the relay; with `wait` it is ready afterwards."""
+        common = {"AUTH_SECRET": "conformance", "LOG_LEVEL": "WARN", **self.settings}
+        if self.redis_port:
+            common["REDIS_ADDRESS"] = f"127.0.0.1:{self.redis_port}"
+        upstream = f"{self.upstream.url}/api/1.0"
+        primary = {"CLIENT_SERVICE": upstream, "METRIC_SERVICE": upstream, "PROXY_KEY": "sim-proxy-key"}
+        if self.topology == "replica":
+            if self.primary is None:
+                port = {"PORT": str(free_port())}
+                self.primary = await start(f"{self.name}-primary", [BIN / "ff-relay"], {**common, **primary, **port})
+            more = {"READ_REPLICA": "true"}
+        else:
+            more = primary
+        more["PORT"] = str(self.port)
+        self.serving = await start(f"{self.name}-relay", [BIN / "ff-relay"], {**common, **more})
+        if wait:
+            await self.ready()
+
+    async def ready(self):
+        async def answers():
+            if self.serving.returncode is not None:
+                raise Failed(f"the relay of {self.name} ended: see its log")
+            status, _ = await web.request("GET", f"{self.url}/readyz")
+            return status == 200
+
+        await eventually(f"{self.name} ready", answers, 60)
+
+    async def serves(self, environment, key, name):
+        """Waits until a flag that was just created can be fetched."""
+        status, body = await web.request("POST", f"{self.url}/client/auth", {"apiKey": key})
+        if status != 200:
+            raise Failed(f"authentication is answered with {status}")
+        token = {"Authorization": f"Bearer {json.loads(body)['authToken']}"}
+        path = f"{self.url}/client/env/{environment}/feature-configs/{name}"
+
+        async def fetched():
+            return (await web.request("GET", path, headers=token))[0] == 200
+
+        await eventually(f"{name} at the relay", fetched)
+
+    async def restart(self, signal, down):
+        """Stops the relay as `signal` does, and starts it again after `down()`."""
+        await end(self.serving, signal)
+        await down()
+        await self.start()
+
+    async def streams(self, environment):
+        """Streams of SDKs that the relay counts as open."""
+        _, body = await web.request("GET", f"{self.url}/metrics")
+        found = re.search(
+            rf'ff_proxy_sdk_streams_open\{{[^}}]*envID="{environment}"[^}}]*\}} (\d+)', body.decode()
+        )
+        return int(found.group(1)) if found else 0
+
+    async def streaming(self, environment, count=1, deadline=90):
+        async def opened():
+            return await self.streams(environment) == count
+
+        await eventually(f"{count} open streams of {environment}", opened, deadline)
+
+    async def stop(self):
+        for process in (self.serving, self.primary, self.redis):
+            if process:
+                await end(process)
+        await self.saas.stop()
+        if self.upstream:
+            await self.upstream.stop()
+        await asyncio.to_thread(shutil.rmtree, self.folder, True)

@@ -1,0 +1,1 @@
+"""What SDKs do wrong whoever serves them (see README.md)."""
