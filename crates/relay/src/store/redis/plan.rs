@@ -250,3 +250,7 @@ fn last_of_each(items: &[Item]) -> impl Iterator<Item = &Item> {
         .rev()
         .filter(move |item| seen.insert(&*item.id))
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
