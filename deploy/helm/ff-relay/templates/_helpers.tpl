@@ -43,6 +43,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if hasKey . $name }}
 {{- fail (printf "%s is set by the chart itself; see values.yaml for what decides it" $name) }}
 {{- end }}
+{{- if hasKey . "TLS_CLIENT_CA" }}
+{{- fail "with TLS_CLIENT_CA Kubernetes' probes are refused, as they show no certificate" }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
