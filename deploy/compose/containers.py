@@ -37,10 +37,14 @@ def config(file, **variables):
 class Network(contextlib.ExitStack):
     """A bridge, and what is on it. The host is its first address."""
 
+    made = 0
+
     def __enter__(self):
         super().__enter__()
-        number = os.getpid() % 200 + 20
-        self.name, self.prefix = f"ff{os.getpid() % 100000}", f"10.231.{number}"
+        # Addresses are not used twice: a name server that ends may hold its own for a while.
+        Network.made += 1
+        self.name = f"ff{os.getpid() % 100000}{Network.made}"
+        self.prefix = f"10.{200 + Network.made}.{os.getpid() % 250}"
         self.host, self.next, self.names = f"{self.prefix}.1", 2, {}
         ip("link", "add", self.name, "type", "bridge")
         self.callback(ip, "link", "del", self.name)

@@ -100,6 +100,7 @@ ROWS = [
             (rate("ff_proxy_to_client_service_requests", "url,code"), "{{url}} {{code}}")]),
         ("Duration of SaaS, p99", "graph", "s", [
             (quantile(0.99, "ff_proxy_to_ff_client_service_requests_duration", "url"), "{{url}}")]),
+        ("Other primaries", "graph", "none", [(total("ff_proxy_other_primary", "instance", "max"), "{{instance}}")]),
         ("Stream up; polling", "graph", "bool_on_off", [
             (total("ff_proxy_stream_health", "instance", "min"), "stream {{instance}}"),
             (total("ff_proxy_polling_status", "instance", "max"), "polling {{instance}}")]),
