@@ -56,7 +56,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Demo(settings) => (settings, true),
     };
     let _logs = match logs::start(settings.log_format, settings.log_level) {
-        Ok((guard, _level)) => guard,
+        Ok(guard) => guard,
         Err(error) => {
             eprintln!("cannot log: {error}");
             return ExitCode::FAILURE;

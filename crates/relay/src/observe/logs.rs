@@ -1,14 +1,16 @@
 //! Logs: one line for each event, on standard error, as text or JSON (observability.md "Logs").
 //!
 //! Writing never makes a request wait: lines go through a bounded queue to a thread of their own,
-//! and what does not fit is dropped. Other crates are heard from WARN up only, whatever the level:
-//! at DEBUG and TRACE they write headers, and so tokens.
+//! and what does not fit is dropped.
 
+mod filter;
 mod throttle;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::OnceLock,
+};
 
-use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -16,15 +18,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, reload};
 
+pub use filter::Filter;
 pub use throttle::{Throttle, Word};
 
 use crate::settings::{LogFormat, LogLevel};
 
 /// Lines that may wait for standard error.
 const QUEUE: usize = 16_384;
-
-/// The crates whose level is the setting's.
-const OURS: [&str; 2] = ["ff_relay", "ff_evaluation"];
 
 /// Writes what is still queued when it is dropped: keep it until the process ends.
 #[must_use = "dropping it ends the log"]
@@ -38,18 +38,26 @@ pub struct LogGuard {
 pub struct LevelHandle(reload::Handle<Targets, Registry>);
 
 impl LevelHandle {
-    /// Logs from `level` up from now on. Without a log any more, does nothing.
-    pub fn set(&self, level: LogLevel) {
+    /// Logs what `filter` lets through from now on. Without a log any more, does nothing.
+    pub fn set(&self, filter: &Filter) {
         // It fails only when the log is gone, and then there is no level to set.
-        _ = self.0.reload(targets(level));
+        _ = self.0.reload(filter.targets());
+    }
+
+    /// That of this process' log, once it was started.
+    pub fn of_process() -> Option<Self> {
+        OF_PROCESS.get().cloned()
     }
 }
+
+/// There is one log in a process, as there is one standard error.
+static OF_PROCESS: OnceLock<LevelHandle> = OnceLock::new();
 
 /// Starts the log of this process.
 ///
 /// # Errors
 /// The process has a log already.
-pub fn start(format: LogFormat, level: LogLevel) -> Result<(LogGuard, LevelHandle), TryInitError> {
+pub fn start(format: LogFormat, level: LogLevel) -> Result<LogGuard, TryInitError> {
     let (writer, worker) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)
@@ -57,7 +65,8 @@ pub fn start(format: LogFormat, level: LogLevel) -> Result<(LogGuard, LevelHandl
         .finish(io::stderr());
     let (subscriber, handle) = subscriber(format, level, OneLine(writer));
     subscriber.try_init()?;
-    Ok((LogGuard { _worker: worker }, handle))
+    _ = OF_PROCESS.set(handle);
+    Ok(LogGuard { _worker: worker })
 }
 
 fn subscriber<W>(
@@ -68,7 +77,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let (filter, handle) = reload::Layer::new(targets(level));
+    let (filter, handle) = reload::Layer::new(Filter::of(level).targets());
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(writer);
@@ -78,19 +87,6 @@ where
     };
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     (subscriber, LevelHandle(handle))
-}
-
-fn targets(level: LogLevel) -> Targets {
-    let level = match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_targets(OURS.map(|ours| (ours, level)))
 }
 
 /// A key as far as a log may show it: its first four characters, and of a short one nothing.
@@ -212,7 +208,7 @@ mod tests {
     fn the_level_can_be_changed_and_other_crates_stay_quiet() {
         let lines = lines(LogFormat::Text, LogLevel::Error, |handle| {
             tracing::info!("one");
-            handle.set(LogLevel::Trace);
+            handle.set(&Filter::of(LogLevel::Trace));
             tracing::trace!("two");
             tracing::debug!(target: "hyper::headers", "three");
             tracing::warn!(target: "hyper", "four");

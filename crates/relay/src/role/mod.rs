@@ -1,7 +1,7 @@
 //! Composition: which source, sinks and listeners make up a process, how it starts and how it
 //! stops. The only place that sees everything; nothing else asks which role it plays.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -12,6 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod admin;
 pub mod demo;
 mod primary;
 mod publish;
@@ -27,7 +28,9 @@ use crate::{
     hub::{Hub, driver::Pace},
     observe::{health::HealthReport, metrics::Metrics},
     server::{
-        App, Intake, Limits, Lookup, Parts, TargetSink, Targets, listen, route,
+        App, Intake, Limits, Lookup, Parts, TargetSink, Targets,
+        admin::Admin,
+        listen, route,
         tls::{Tls, TlsError},
     },
     settings::{Mode, Settings},
@@ -99,7 +102,7 @@ impl Default for UpstreamTimeouts {
 pub enum RunError {
     /// A port cannot be listened on.
     #[error(
-        "cannot listen on port {port}: {error}; is another process using it? Set PORT, EXTRA_PORTS or PROMETHEUS_PORT to a free one"
+        "cannot listen on port {port}: {error}; is another process using it? Set PORT, EXTRA_PORTS, PROMETHEUS_PORT, ADMIN_PORT or PPROF_ADDRESS to a free one"
     )]
     Listen {
         /// The port.
@@ -132,11 +135,14 @@ pub enum RunError {
 }
 
 /// Listeners that are bound: what a caller may want to know before they are served.
+#[derive(Default)]
 pub struct Listeners {
     /// The API.
     pub api: Vec<TcpListener>,
     /// `/metrics` alone.
     pub prometheus: Option<TcpListener>,
+    /// Operators.
+    pub admin: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -163,7 +169,15 @@ impl Listeners {
             (None, Some(port)) => Some(listen_on(port).await?),
             (passed, _) => passed,
         };
-        Ok(Self { api, prometheus })
+        let admin = match settings.admin {
+            Some(address) => Some(listen_at(address).await?),
+            None => None,
+        };
+        Ok(Self {
+            api,
+            prometheus,
+            admin,
+        })
     }
 
     /// The ports that the API is served on.
@@ -172,6 +186,12 @@ impl Listeners {
         let ports = self.api.iter().filter_map(address);
         ports.map(|address| address.port()).collect()
     }
+}
+
+async fn listen_at(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let port = address.port();
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| RunError::Listen { port, error })
 }
 
 /// Both families where the machine has both, else IPv4 alone.
@@ -282,7 +302,7 @@ pub async fn run(
         critical: JoinSet::new(),
         keepers: JoinSet::new(),
     };
-    running.listen(listeners, tls.as_ref());
+    running.listen(listeners, tls.as_ref(), admin::pages(&settings, &app));
     if let (Some(tls), Some(files)) = (tls, tls_files) {
         let metrics = metrics.clone();
         let follow = async move { tls.follow(files, metrics).await };
@@ -360,7 +380,7 @@ impl Running {
         });
     }
 
-    fn listen(&mut self, listeners: Listeners, tls: Option<&Arc<Tls>>) {
+    fn listen(&mut self, listeners: Listeners, tls: Option<&Arc<Tls>>, admin: Arc<Admin>) {
         for listener in listeners.api {
             let (app, tls, close) = (self.app.clone(), tls.cloned(), self.close.clone());
             self.critical.spawn(async move {
@@ -373,6 +393,13 @@ impl Running {
             self.critical.spawn(async move {
                 listen::run_prometheus(app, listener, close).await;
                 "the metrics listener"
+            });
+        }
+        if let Some(listener) = listeners.admin {
+            let close = self.close.clone();
+            self.critical.spawn(async move {
+                admin.run(listener, close).await;
+                "the admin listener"
             });
         }
     }

@@ -2,7 +2,12 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::Instant};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{App, connection, tls::Tls};
@@ -67,6 +72,18 @@ fn refuse_newcomers(listener: &TcpListener) {
 
 /// Serves `/metrics` alone, on a port of its own.
 pub async fn run_prometheus(app: Arc<App>, listener: TcpListener, close: CancellationToken) {
+    let serve = |socket| connection::serve_prometheus(app.clone(), socket);
+    run_few(listener, close, serve).await;
+}
+
+/// Accepts until `close` is cancelled, for a listener to which a handful of clients come.
+pub(super) async fn run_few<F>(
+    listener: TcpListener,
+    close: CancellationToken,
+    serve: impl Fn(TcpStream) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -75,10 +92,7 @@ pub async fn run_prometheus(app: Arc<App>, listener: TcpListener, close: Cancell
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            // A handful of scrapers is all that comes here.
-            Ok((socket, _)) if connections.len() < 64 => {
-                connections.spawn(connection::serve_prometheus(app.clone(), socket));
-            }
+            Ok((socket, _)) if connections.len() < 64 => _ = connections.spawn(serve(socket)),
             Ok(_) => {}
             Err(error) => pause(&error).await,
         }

@@ -25,6 +25,7 @@ use crate::{
     state::{EnvironmentId, KeyHash, Relay},
 };
 
+pub mod admin;
 mod auth;
 mod authorise;
 pub mod connection;

@@ -1,6 +1,7 @@
 //! Reads every setting in one pass and says what cannot work together.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -120,6 +121,7 @@ impl Settings {
             values.fault("REDIS_ADDRESS", needs);
         }
         let (ports, prometheus_port) = ports(values);
+        let admin = admin(values, &ports, prometheus_port);
         let tls = tls(values);
         let client_service = values.url("CLIENT_SERVICE");
         let metric_service = values.url("METRIC_SERVICE");
@@ -160,6 +162,7 @@ impl Settings {
             drain: values.seconds("DRAIN_SECONDS"),
             log_level: level.unwrap_or(LogLevel::Info),
             log_format: format.unwrap_or(LogFormat::Text),
+            admin,
             pprof: pprof_address.filter(|_| pprof),
             gcp_profiler_enabled: values.bool("GCP_PROFILER_ENABLED"),
             gcp_profiler_env: get("ENV").filter(|env| !env.is_empty()),
@@ -234,6 +237,17 @@ fn ports(values: &mut Values<'_>) -> (Vec<u16>, Option<u16>) {
     (ports, own)
 }
 
+/// Where operators are served: on no port that others come to.
+fn admin(values: &mut Values<'_>, ports: &[u16], prometheus: Option<u16>) -> Option<SocketAddr> {
+    let address = values.ip("ADMIN_ADDRESS");
+    let port = values.port("ADMIN_PORT")?;
+    if ports.contains(&port) || prometheus == Some(port) {
+        let reason = "is a port of PORT, EXTRA_PORTS or PROMETHEUS_PORT too; it must be its own";
+        values.fault_of("ADMIN_PORT", reason);
+    }
+    Some(SocketAddr::new(address?, port))
+}
+
 fn tls(values: &mut Values<'_>) -> Option<TlsSettings> {
     let client_ca = values.path("TLS_CLIENT_CA");
     if !values.bool("TLS_ENABLED") {
@@ -267,6 +281,9 @@ fn tls(values: &mut Values<'_>) -> Option<TlsSettings> {
 /// The URL to ask: the one given, with `/health` where it has no path, or that of this machine.
 fn healthcheck(url: Option<String>, values: &mut Values<'_>) -> Option<Url> {
     let Some(text) = url else {
+        if values.bool("TLS_ENABLED") && values.has("TLS_CLIENT_CA") {
+            return healthcheck_without_certificate(values);
+        }
         let scheme = if values.bool("TLS_ENABLED") {
             "https"
         } else {
@@ -286,4 +303,18 @@ fn healthcheck(url: Option<String>, values: &mut Values<'_>) -> Option<Url> {
         url.set_path("/health");
     }
     Some(url)
+}
+
+/// Where clients need certificates, this one, which has none, asks the listener for operators.
+fn healthcheck_without_certificate(values: &mut Values<'_>) -> Option<Url> {
+    let Some(mut address) = admin(values, &[], None) else {
+        let needs = "asks clients for certificates, and a health check has none; set ADMIN_PORT \
+                     too, where it can ask";
+        values.fault("TLS_CLIENT_CA", needs);
+        return None;
+    };
+    if address.ip().is_unspecified() {
+        address.set_ip([127, 0, 0, 1].into());
+    }
+    Url::parse(&format!("http://{address}/health")).ok()
 }

@@ -152,6 +152,8 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// How a log line is written.
     pub log_format: LogFormat,
+    /// Where operators are served; none: nowhere.
+    pub admin: Option<SocketAddr>,
     /// Where profiles are served; none: nowhere.
     pub pprof: Option<SocketAddr>,
     /// Whether profiles go to Google Cloud Profiler.

@@ -67,6 +67,8 @@ pub enum Takes {
     Url,
     /// A socket address for a listener.
     Listen,
+    /// An IP address to listen on.
+    Ip,
     /// A path.
     Path,
     /// Any text.
@@ -94,6 +96,7 @@ impl Takes {
             Takes::Ports => "ports from 1 to 65535, separated by commas".to_owned(),
             Takes::Url => "an http or https URL without user and password".to_owned(),
             Takes::Listen => "an IP address with a port, such as 127.0.0.1:6060".to_owned(),
+            Takes::Ip => "an IP address, such as 127.0.0.1 or ::".to_owned(),
             Takes::Path => "a path".to_owned(),
             Takes::Text | Takes::Secret => "text".to_owned(),
             Takes::RedisAddress => "host:port, a comma-separated list of them (cluster), \
@@ -115,7 +118,7 @@ impl Takes {
             Takes::Port => "port",
             Takes::Ports => "ports",
             Takes::Url => "url",
-            Takes::Listen => "address",
+            Takes::Listen | Takes::Ip => "address",
             Takes::Path => "path",
             Takes::Text => "text",
             Takes::Secret => "secret",
@@ -306,6 +309,11 @@ pub static SETTINGS: &[Setting] = &[
     row("PROMETHEUS_PORT", LogsAndProfiles, Takes::Port, "",
         "Port of /metrics. Empty, or a port that is served anyway: there. Any other opens a \
          listener of its own, and /metrics is only there."),
+    row("ADMIN_PORT", LogsAndProfiles, Takes::Port, "",
+        "Port of a listener for operators, which must not face SDKs: log level, profiles, \
+         explanations, probes. Empty: none."),
+    row("ADMIN_ADDRESS", LogsAndProfiles, Takes::Ip, "127.0.0.1",
+        "Where ADMIN_PORT listens. There is no authentication: leave it on loopback, or guard it."),
     row("PPROF", LogsAndProfiles, Takes::Bool, "false",
         "Serve CPU and heap profiles in pprof format on PPROF_ADDRESS."),
     row("PPROF_ADDRESS", LogsAndProfiles, Takes::Listen, "127.0.0.1:6060",

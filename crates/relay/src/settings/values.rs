@@ -163,6 +163,10 @@ impl<'a> Values<'a> {
         })
     }
 
+    pub(super) fn ip(&mut self, name: &str) -> Option<IpAddr> {
+        self.parsed(name, |text| text.parse().ok())
+    }
+
     /// The secret `name`, or what the file that `<name>_FILE` names holds, and that file's path.
     pub(super) fn secret(&mut self, name: &'static str) -> (Option<Secret>, Option<PathBuf>) {
         let file = format!("{name}_FILE");

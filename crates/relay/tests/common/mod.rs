@@ -131,7 +131,7 @@ pub async fn start(saas: &str, key: &str, more: &[(&str, &str)], tuning: Tuning)
     let port = listener.local_addr().unwrap().port();
     let listeners = Listeners {
         api: vec![listener],
-        prometheus: None,
+        ..Listeners::default()
     };
     let signals = Signals::default();
     let ended = tokio::spawn(role::run(*settings, tuning, listeners, signals.clone()));
