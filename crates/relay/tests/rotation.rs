@@ -6,7 +6,12 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Relay, Stream, eventually, simulator, start, tuning};
+use common::{
+    Relay, Stream, eventually,
+    fleet::{converged, primary_with, replica_with},
+    simulator, start, tuning,
+};
+use ff_redis_servers::{Options, Redis};
 use ff_relay::server::token::Secrets;
 use ff_saas_sim::Simulator;
 use serde_json::Value;
@@ -209,4 +214,36 @@ async fn a_new_auth_secret_signs_and_the_one_before_still_verifies() {
         .unwrap();
     assert_eq!(rotating.reads().await, 200);
     rotating.relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_password_of_redis_is_used_from_the_next_connection_on() {
+    let saas = simulator(1, 2).await;
+    let redis = Redis::with(Options {
+        password: Some("first-password".into()),
+        ..Options::default()
+    });
+    let redis = redis.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first-password\n").unwrap();
+    let settings = [("REDIS_PASSWORD_FILE", file.to_str().unwrap())];
+    let primary = primary_with(&saas, &redis.address(), &settings, tuning()).await;
+    let replica = replica_with(&redis.address(), &settings, tuning()).await;
+    converged(&saas, &[&primary, &replica]).await;
+
+    put(&file, "second-password\n");
+    let client = redis.client();
+    let commands: [&[&[u8]]; 2] = [
+        &[b"CONFIG", b"SET", b"requirepass", b"second-password"],
+        &[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"],
+    ];
+    let answers = client.ask_all(&commands).unwrap();
+    assert_eq!(answers[0].text(), "OK");
+    assert!(answers[1].number() >= 2, "nobody was connected");
+    let environment = &saas.environments()[0];
+    saas.toggle(environment, "bool-flag-0", true);
+    converged(&saas, &[&primary, &replica]).await;
+    primary.stop().await;
+    replica.stop().await;
 }
