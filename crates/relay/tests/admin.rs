@@ -132,8 +132,10 @@ async fn the_log_level_is_changed_and_goes_back_by_itself() {
             "{method} {path} {body}"
         );
     }
-    let large = "x".repeat(2 << 20);
-    assert_eq!(operated.ask("PUT", "/log-level", &large).await.0, 400);
+    // Who sends that much may find the connection closed before the refusal is read.
+    let large = operated.relay.http.put(operated.url("/log-level"));
+    let large = large.body("x".repeat(2 << 20)).send().await;
+    assert!(large.is_err() || large.is_ok_and(|answer| answer.status() == 400));
     assert_eq!(operated.level().await["level"], "INFO");
     operated.relay.stop().await;
 }
