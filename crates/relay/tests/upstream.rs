@@ -206,3 +206,55 @@ async fn one_environment_added_is_fetched_alone_and_a_bogus_one_holds_up_nothing
     assert!(saas.seen().iter().any(|seen| seen.uri.contains(&alone)));
     relay.kill().await;
 }
+
+/// What SaaS would answer now to a question for the whole config.
+async fn whole_config(saas: &Simulator) -> String {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let key = saas.proxy_key();
+    let auth = http.post(format!("{}/proxy/auth", saas.url()));
+    let auth = auth
+        .body(json!({ "proxyKey": key }).to_string())
+        .send()
+        .await;
+    let auth: serde_json::Value =
+        serde_json::from_str(&auth.unwrap().text().await.unwrap()).unwrap();
+    let url = format!("{}/proxy/config?key={key}&pageNumber=0", saas.url());
+    let config = http
+        .get(url)
+        .bearer_auth(auth["authToken"].as_str().unwrap());
+    config.send().await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test]
+async fn news_of_an_environment_that_a_config_under_way_brings_is_not_lost() {
+    let saas = simulator(1, 6).await;
+    let (relay, key, token) = start_and_follow(&saas, slow_polls()).await;
+    let mut stream = relay.stream(&token, &key).await;
+    let first = saas.environments()[0].clone();
+    let added = saas.add_environment(false);
+    let before = whole_config(&saas).await;
+    // An empty name: questions about no environment in particular.
+    saas.fault_of("", Endpoint::ProxyConfig, Some(Fault::Hang));
+    let opened = saas.requests(Endpoint::Stream);
+    saas.cut_streams();
+    eventually("the stream again", async || {
+        saas.requests(Endpoint::Stream) > opened && saas.open_streams() == 1
+    })
+    .await;
+    saas.toggle(&added, FLAG, true);
+    saas.toggle(&first, FLAG, true);
+    assert_eq!(told(&stream.event().await), ("patch".into(), FLAG.into()));
+    saas.fault_of("", Endpoint::ProxyConfig, Some(Fault::Body(before)));
+    let key = saas.sdk_key(&added);
+    eventually("the environment", async || {
+        let body = json!({"apiKey": key}).to_string();
+        relay.post("/client/auth", None, body).await.status() == 200
+    })
+    .await;
+    let token = relay.token(&key).await;
+    eventually("the newer flag", async || {
+        relay.flags(&added, &token).await[0]["version"] == 2
+    })
+    .await;
+    relay.kill().await;
+}

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    Domain, data,
     fault::{Endpoint, Fault},
     model::Shared,
 };
@@ -62,6 +63,7 @@ pub(crate) fn router(shared: App) -> Router {
         )
         .route("/admin/streams", delete(cut))
         .route("/admin/streams/raw", post(raw))
+        .route("/admin/streams/refuse", post(refuse).delete(take_again))
         .route("/admin/streams/mute", post(mute).delete(unmute))
         .with_state(shared)
 }
@@ -138,21 +140,21 @@ async fn remove_key(
 
 async fn create(
     State(app): State<App>,
-    Path((id, domain)): Path<(String, String)>,
+    Path((id, domain)): Path<(String, Domain)>,
     Query(q): Query<Announce>,
     Json(item): Json<Value>,
 ) {
-    app.change(q.announce, |model| model.create(&id, &domain, item));
+    app.change(q.announce, |model| model.create(&id, domain, item));
 }
 
 async fn patch(
     State(app): State<App>,
-    Path((id, domain, item)): Path<(String, String, String)>,
+    Path((id, domain, item)): Path<(String, Domain, String)>,
     Query(q): Query<Announce>,
     Json(fields): Json<serde_json::Map<String, Value>>,
 ) {
     app.change(q.announce, |model| {
-        model.patch(&id, &domain, &item, |value| {
+        model.patch(&id, domain, &item, |value| {
             for (name, field) in fields {
                 value[name] = field;
             }
@@ -162,10 +164,10 @@ async fn patch(
 
 async fn remove(
     State(app): State<App>,
-    Path((id, domain, item)): Path<(String, String, String)>,
+    Path((id, domain, item)): Path<(String, Domain, String)>,
     Query(q): Query<Announce>,
 ) {
-    app.change(q.announce, |model| model.delete(&id, &domain, &item));
+    app.change(q.announce, |model| model.delete(&id, domain, &item));
 }
 
 async fn toggle(
@@ -174,10 +176,7 @@ async fn toggle(
     Query(q): Query<Announce>,
 ) {
     app.change(q.announce, |model| {
-        model.patch(&id, "flag", &flag, |value| {
-            let on = value["state"] == "on";
-            value["state"] = if on { "off" } else { "on" }.into();
-        })
+        model.patch(&id, Domain::Flag, &flag, data::toggle)
     });
 }
 
@@ -224,6 +223,14 @@ struct FaultRequest {
     delay_ms: Option<u64>,
     body: Option<String>,
     kind: Option<String>,
+    /// Heals once it has hit so many requests.
+    times: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct About {
+    /// Only requests about this environment.
+    environment: Option<String>,
 }
 
 fn endpoint(name: &str) -> Result<Endpoint, (StatusCode, String)> {
@@ -245,6 +252,7 @@ fn endpoint(name: &str) -> Result<Endpoint, (StatusCode, String)> {
 async fn set_fault(
     State(app): State<App>,
     Path(name): Path<String>,
+    Query(about): Query<About>,
     Json(asked): Json<FaultRequest>,
 ) -> Result<(), (StatusCode, String)> {
     let fault = match (
@@ -264,15 +272,19 @@ async fn set_fault(
             return Err((StatusCode::BAD_REQUEST, takes.into()));
         }
     };
-    app.faults.set(endpoint(&name)?, Some(fault));
+    let environment = about.environment.as_deref();
+    app.faults
+        .set(endpoint(&name)?, environment, Some(fault), asked.times);
     Ok(())
 }
 
 async fn clear_fault(
     State(app): State<App>,
     Path(name): Path<String>,
+    Query(about): Query<About>,
 ) -> Result<(), (StatusCode, String)> {
-    app.faults.set(endpoint(&name)?, None);
+    app.faults
+        .set(endpoint(&name)?, about.environment.as_deref(), None, None);
     Ok(())
 }
 
@@ -282,6 +294,14 @@ async fn cut(State(app): State<App>) {
 
 async fn raw(State(app): State<App>, text: String) {
     app.send(text);
+}
+
+async fn refuse(State(app): State<App>) {
+    app.refuse_streams(true);
+}
+
+async fn take_again(State(app): State<App>) {
+    app.refuse_streams(false);
 }
 
 async fn mute(State(app): State<App>) {

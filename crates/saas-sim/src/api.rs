@@ -1,18 +1,15 @@
 //! SaaS' API over HTTP: what the relay asks, answered from the model, or with a fault.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Router,
-    body::Body,
     extract::{Path, Query, Request, State},
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -22,12 +19,15 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
-    admin, data,
-    fault::{Endpoint, Fault},
-    model::{Model, Seen, Shared},
+    Domain, admin,
+    answer::{json_answer, refused, remember, with_fault},
+    fault::Endpoint,
+    model::Shared,
+    stream::account_stream,
+    token::{authorised, token},
 };
 
-type App = Arc<Shared>;
+pub(crate) type App = Arc<Shared>;
 
 /// A token lists the environments that it may read, so a thousand of them make it 50 KB.
 const MOST_HEAD: usize = 400 << 10;
@@ -38,15 +38,16 @@ pub(crate) async fn serve(listener: TcpListener, shared: App) {
         .route("/proxy/config", get(proxy_config))
         .route(
             "/client/env/{environment}/feature-configs",
-            get(feature_configs),
+            get(|app, id, request| list(Domain::Flag, app, id, request)),
         )
         .route(
             "/client/env/{environment}/target-segments",
-            get(target_segments),
+            get(|app, id, request| list(Domain::TargetSegment, app, id, request)),
         )
         .route("/client/auth", post(client_auth))
         .route("/stream", get(account_stream))
         .route("/metrics/{environment}", post(metrics))
+        .layer(middleware::from_fn_with_state(shared.clone(), same_cluster))
         .with_state(shared.clone());
     let router = Router::new()
         .nest("/api/1.0", api.clone())
@@ -73,116 +74,18 @@ pub(crate) async fn serve(listener: TcpListener, shared: App) {
     }
 }
 
-fn remember(app: &App, uri: &Uri, headers: &HeaderMap, body: Value) {
-    let headers = headers
-        .iter()
-        .map(|(name, value)| {
-            (
-                name.to_string(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        })
-        .collect();
-    app.read(|model| {
-        model.remember(Seen {
-            uri: uri.to_string(),
-            headers,
-            body,
-        });
-    });
-}
-
-/// Answers with `answer`, or as the endpoint's fault says.
-async fn with_fault(
-    app: &App,
-    endpoint: Endpoint,
-    answer: impl FnOnce(&mut Model) -> Response,
-) -> Response {
-    match app.faults.hit(endpoint) {
-        None => app.read(answer),
-        Some(Fault::Status(status, retry_after)) => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let mut answer = (status, "a fault of the simulator").into_response();
-            if let Some(seconds) = retry_after {
-                answer
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, seconds.into());
-            }
-            answer
-        }
-        Some(Fault::Delay(time)) => {
-            tokio::time::sleep(time).await;
-            app.read(answer)
-        }
-        Some(Fault::Hang) => std::future::pending().await,
-        Some(Fault::Body(text)) => {
-            ([(header::CONTENT_TYPE, "application/json")], text).into_response()
-        }
-        Some(Fault::Truncate) => {
-            let answer = app.read(answer).into_body();
-            let whole = axum::body::to_bytes(answer, usize::MAX)
-                .await
-                .unwrap_or_default();
-            let half = whole.slice(..whole.len() / 2);
-            broken(vec![Ok(half), Err("cut")])
-        }
-        Some(Fault::Cut) => broken(vec![Err("cut")]),
+/// A relay tells in each request which cluster its token names.
+async fn same_cluster(State(app): State<App>, request: Request, next: Next) -> Response {
+    let named = Query::<HashMap<String, String>>::try_from_uri(request.uri());
+    let named = named.ok().and_then(|mut query| query.remove("cluster"));
+    let ours = app.read(|model| model.options.cluster.clone());
+    match named {
+        Some(other) if other != ours => refused(
+            StatusCode::BAD_REQUEST,
+            "this is not the cluster of the token",
+        ),
+        _ => next.run(request).await,
     }
-}
-
-/// A body that ends in an error: the connection is cut.
-fn broken(parts: Vec<Result<Bytes, &'static str>>) -> Response {
-    Body::from_stream(stream::iter(parts)).into_response()
-}
-
-fn json_answer(value: &Value) -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        value.to_string(),
-    )
-        .into_response()
-}
-
-fn refused(status: StatusCode, message: &str) -> Response {
-    (
-        status,
-        axum::Json(json!({"code": status.as_str(), "message": message})),
-    )
-        .into_response()
-}
-
-fn token(model: &Model, proxy_key: &str) -> String {
-    let payload = json!({
-        "key": data::hash(proxy_key),
-        "account": "sim-account",
-        "cluster_identifier": "1",
-        "generation": model.token_generation,
-        "environments": model.environments.keys().collect::<Vec<_>>(),
-    });
-    let header = json!({"alg": "HS256", "typ": "JWT"});
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}.c2lnbmF0dXJl", encode(&header), encode(&payload))
-}
-
-/// The environments that the request's token may read; `None`: it is not valid.
-fn authorised(model: &Model, headers: &HeaderMap) -> Option<Vec<String>> {
-    let bearer = headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .strip_prefix("Bearer ")?;
-    let payload = URL_SAFE_NO_PAD.decode(bearer.split('.').nth(1)?).ok()?;
-    let payload: Value = serde_json::from_slice(&payload).ok()?;
-    let mut keys = std::iter::once(&model.proxy_key).chain(&model.former_keys);
-    let valid = model.key_valid
-        && payload["generation"] == model.token_generation
-        && keys.any(|key| payload["key"] == data::hash(key));
-    let list = payload["environments"].as_array()?;
-    valid.then(|| {
-        list.iter()
-            .filter_map(|id| id.as_str().map(ToOwned::to_owned))
-            .collect()
-    })
 }
 
 async fn proxy_auth(State(app): State<App>, request: Request) -> Response {
@@ -192,7 +95,7 @@ async fn proxy_auth(State(app): State<App>, request: Request) -> Response {
         .unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     remember(&app, &head.uri, &head.headers, body.clone());
-    with_fault(&app, Endpoint::ProxyAuth, |model| {
+    with_fault(&app, Endpoint::ProxyAuth, "", |model| {
         let key = body["proxyKey"].as_str().unwrap_or_default();
         if model.accepts(key) {
             json_answer(&json!({"authToken": token(model, key)}))
@@ -210,7 +113,8 @@ async fn proxy_config(
 ) -> Response {
     remember(&app, request.uri(), request.headers(), Value::Null);
     let headers = request.headers().clone();
-    with_fault(&app, Endpoint::ProxyConfig, |model| {
+    let of = query.get("environment").map_or("", String::as_str);
+    with_fault(&app, Endpoint::ProxyConfig, of, |model| {
         let readable = authorised(model, &headers);
         let Some(readable) =
             readable.filter(|_| query.get("key").is_some_and(|key| model.accepts(key)))
@@ -257,70 +161,41 @@ async fn proxy_config(
     .await
 }
 
-async fn feature_configs(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    list(
-        &app,
-        Endpoint::FeatureConfigs,
-        &id,
-        (&uri, &headers),
-        |model| {
-            model
-                .environments
-                .get(&id)
-                .map(|environment| json!(environment.flags))
-        },
-    )
-    .await
-}
-
-async fn target_segments(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let v2 = uri.query().is_some_and(|query| query.contains("rules=v2"));
-    list(
-        &app,
-        Endpoint::TargetSegments,
-        &id,
-        (&uri, &headers),
-        |model| {
-            let mut groups = model.environments.get(&id)?.groups.clone();
-            for group in groups.iter_mut().filter_map(Value::as_object_mut) {
-                if !v2 {
-                    group.remove("servingRules");
-                }
-            }
-            Some(json!(groups))
-        },
-    )
-    .await
-}
-
 async fn list(
-    app: &App,
-    endpoint: Endpoint,
-    id: &str,
-    (uri, headers): (&Uri, &HeaderMap),
-    read: impl FnOnce(&Model) -> Option<Value>,
+    domain: Domain,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Request,
 ) -> Response {
-    remember(app, uri, headers, Value::Null);
-    with_fault(app, endpoint, |model| match authorised(model, headers) {
-        Some(environments) if environments.iter().any(|known| known == id) => match read(model) {
-            Some(list) => json_answer(&list),
-            None => refused(StatusCode::NOT_FOUND, "there is no such environment"),
-        },
-        Some(_) => refused(
-            StatusCode::FORBIDDEN,
-            "the token does not cover this environment",
-        ),
-        None => refused(StatusCode::UNAUTHORIZED, "the token is not valid"),
+    let (head, _) = request.into_parts();
+    remember(&app, &head.uri, &head.headers, Value::Null);
+    let v2 = head
+        .uri
+        .query()
+        .is_some_and(|query| query.contains("rules=v2"));
+    let endpoint = match domain {
+        Domain::Flag => Endpoint::FeatureConfigs,
+        Domain::TargetSegment => Endpoint::TargetSegments,
+    };
+    with_fault(&app, endpoint, &id, |model| {
+        match authorised(model, &head.headers) {
+            None => return refused(StatusCode::UNAUTHORIZED, "the token is not valid"),
+            Some(readable) if !readable.contains(&id) => {
+                let message = "the token does not cover this environment";
+                return refused(StatusCode::FORBIDDEN, message);
+            }
+            Some(_) => {}
+        }
+        let Some(environment) = model.environments.get(&id) else {
+            return refused(StatusCode::NOT_FOUND, "there is no such environment");
+        };
+        let mut items = environment.items(domain).clone();
+        if domain == Domain::TargetSegment && !v2 {
+            for group in items.iter_mut().filter_map(Value::as_object_mut) {
+                group.remove("servingRules");
+            }
+        }
+        json_answer(&json!(items))
     })
     .await
 }
@@ -336,7 +211,7 @@ async fn client_auth(State(app): State<App>, request: Request) -> Response {
         &head.headers,
         serde_json::from_slice(&body).unwrap_or_default(),
     );
-    with_fault(&app, Endpoint::ClientAuth, |model| {
+    with_fault(&app, Endpoint::ClientAuth, "", |model| {
         json_answer(&json!({"authToken": token(model, "")}))
     })
     .await
@@ -349,7 +224,7 @@ async fn metrics(State(app): State<App>, Path(id): Path<String>, request: Reques
         .unwrap_or_default();
     let posted: Value = serde_json::from_slice(&body).unwrap_or_default();
     remember(&app, &head.uri, &head.headers, posted.clone());
-    with_fault(&app, Endpoint::Metrics, |model| {
+    with_fault(&app, Endpoint::Metrics, &id, |model| {
         match authorised(model, &head.headers) {
             None => return refused(StatusCode::UNAUTHORIZED, "the token is not valid"),
             Some(readable) if !readable.contains(&id) => {
@@ -377,60 +252,4 @@ async fn metrics(State(app): State<App>, Path(id): Path<String>, request: Reques
         StatusCode::OK.into_response()
     })
     .await
-}
-
-async fn account_stream(State(app): State<App>, request: Request) -> Response {
-    remember(&app, request.uri(), request.headers(), Value::Null);
-    let headers = request.headers().clone();
-    let key = headers
-        .get("api-key")
-        .map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
-    let shared = app.clone();
-    with_fault(&app, Endpoint::Stream, move |model| {
-        if authorised(model, &headers).is_none() || !key.is_some_and(|key| model.accepts(&key)) {
-            return refused(StatusCode::UNAUTHORIZED, "the token or key is not valid");
-        }
-        let body = Body::from_stream(events(shared).map(Ok::<_, Infallible>));
-        ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
-    })
-    .await
-}
-
-/// Counts an open stream for as long as it lives.
-struct Open(App);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.count_stream(false);
-    }
-}
-
-fn events(app: App) -> impl futures_util::Stream<Item = Bytes> {
-    let (events, cuts, mute) = app.subscribe();
-    app.count_stream(true);
-    let heartbeat = app.heartbeat;
-    let open = Open(app);
-    let first = Bytes::from_static(b":\n\n");
-    stream::unfold(
-        (events, cuts, mute, open, Some(first)),
-        move |(mut events, mut cuts, mute, open, first)| async move {
-            if let Some(first) = first {
-                return Some((first, (events, cuts, mute, open, None)));
-            }
-            loop {
-                let text = tokio::select! {
-                    biased;
-                    event = events.recv() => match event {
-                        Ok(event) => event,
-                        Err(_) => return None,
-                    },
-                    _ = cuts.changed() => return None,
-                    () = tokio::time::sleep(heartbeat.max(Duration::from_millis(10))) => ":\n\n".to_owned(),
-                };
-                if !*mute.borrow() {
-                    return Some((Bytes::from(text), (events, cuts, mute, open, None)));
-                }
-            }
-        },
-    )
 }

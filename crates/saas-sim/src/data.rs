@@ -30,8 +30,23 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The flag of a number: its shape goes round.
-pub(crate) fn flag(environment: &str, n: usize) -> Value {
+/// The flag of a number: its shape goes round. Described at such length that it takes `bytes` of
+/// JSON, where it does not anyway.
+pub(crate) fn flag(environment: &str, n: usize, bytes: usize) -> Value {
+    let mut flag = shape(environment, n);
+    let lacking = bytes.saturating_sub(flag.to_string().len() + r#","description":"""#.len());
+    if lacking > 0 {
+        flag["description"] = "long-winded "
+            .chars()
+            .cycle()
+            .take(lacking)
+            .collect::<String>()
+            .into();
+    }
+    flag
+}
+
+fn shape(environment: &str, n: usize) -> Value {
     let variations = |values: &[(&str, &str)]| -> Value {
         values
             .iter()
@@ -126,4 +141,10 @@ pub(crate) fn group(environment: &str, n: usize) -> Value {
         "modifiedAt": 1_700_000_000_000_u64,
         "version": 1,
     })
+}
+
+/// Switches a flag's state.
+pub(crate) fn toggle(flag: &mut Value) {
+    let on = flag["state"] == "on";
+    flag["state"] = if on { "off" } else { "on" }.into();
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -68,32 +68,68 @@ pub enum Fault {
     Cut,
 }
 
+struct Held {
+    fault: Fault,
+    /// Requests that it still hits; `None`: all, until it is ended.
+    times: Option<u32>,
+}
+
 /// The faults that hold now, and how often each endpoint was asked.
 #[derive(Default)]
 pub(crate) struct Faults {
-    state: Mutex<HashMap<Endpoint, (Option<Fault>, usize)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By endpoint, and the one environment that it is about or all.
+    held: HashMap<(Endpoint, Option<String>), Held>,
+    counts: HashMap<Endpoint, usize>,
 }
 
 impl Faults {
-    pub(crate) fn set(&self, endpoint: Endpoint, fault: Option<Fault>) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(endpoint)
-            .or_default()
-            .0 = fault;
+    /// Begins a fault, or ends it. Of two that fit, the one of the environment counts.
+    pub(crate) fn set(
+        &self,
+        endpoint: Endpoint,
+        environment: Option<&str>,
+        fault: Option<Fault>,
+        times: Option<u32>,
+    ) {
+        let key = (endpoint, environment.map(ToOwned::to_owned));
+        let mut state = self.lock();
+        match fault.filter(|_| times != Some(0)) {
+            Some(fault) => state.held.insert(key, Held { fault, times }),
+            None => state.held.remove(&key),
+        };
     }
 
     /// Counts a request, gives the fault that hits it.
-    pub(crate) fn hit(&self, endpoint: Endpoint) -> Option<Fault> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = state.entry(endpoint).or_default();
-        entry.1 += 1;
-        entry.0.clone()
+    pub(crate) fn hit(&self, endpoint: Endpoint, environment: &str) -> Option<Fault> {
+        let mut state = self.lock();
+        *state.counts.entry(endpoint).or_default() += 1;
+        let of_environment = (endpoint, Some(environment.to_owned()));
+        let key = if state.held.contains_key(&of_environment) {
+            of_environment
+        } else {
+            (endpoint, None)
+        };
+        let held = state.held.get_mut(&key)?;
+        let fault = held.fault.clone();
+        if let Some(times) = &mut held.times {
+            *times -= 1;
+            if *times == 0 {
+                state.held.remove(&key);
+            }
+        }
+        Some(fault)
     }
 
     pub(crate) fn count(&self, endpoint: Endpoint) -> usize {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.get(&endpoint).map_or(0, |entry| entry.1)
+        self.lock().counts.get(&endpoint).copied().unwrap_or(0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

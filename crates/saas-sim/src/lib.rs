@@ -5,10 +5,13 @@
 //! cancel out. [`Simulator`] is the library's face; the binary serves the same with an admin API.
 
 mod admin;
+mod answer;
 mod api;
 mod data;
 mod fault;
 mod model;
+mod stream;
+mod token;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,6 +36,12 @@ pub struct Options {
     pub proxy_key: String,
     /// Between heartbeats of the account stream.
     pub heartbeat: Duration,
+    /// A flag takes so many bytes at least.
+    pub flag_bytes: usize,
+    /// Tokens are good for so long; `None`: until they are revoked.
+    pub token_life: Option<Duration>,
+    /// The cluster that tokens name, and requests have to.
+    pub cluster: String,
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
 }
@@ -46,7 +55,30 @@ impl Default for Options {
             seed: 1,
             proxy_key: "sim-proxy-key".into(),
             heartbeat: Duration::from_secs(25),
+            flag_bytes: 0,
+            token_life: None,
+            cluster: "1".into(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
+    }
+}
+
+/// What an environment holds lists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Domain {
+    /// Flags.
+    Flag,
+    /// Target groups.
+    TargetSegment,
+}
+
+impl Domain {
+    /// The name in events and in the admin API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::TargetSegment => "target-segment",
         }
     }
 }
@@ -111,29 +143,53 @@ impl Simulator {
         })
     }
 
-    /// The flags of an environment, as SaaS would send them.
+    /// The flags or groups of an environment, as SaaS would send them.
+    pub fn items(&self, environment: &str, domain: Domain) -> Vec<Value> {
+        self.shared.read(|model| {
+            let environment = model.environments.get(environment);
+            environment
+                .map(|held| held.items(domain).clone())
+                .unwrap_or_default()
+        })
+    }
+
+    /// Changes a flag or group and raises its version; `announce`: with an event.
+    pub fn patch(
+        &self,
+        environment: &str,
+        domain: Domain,
+        id: &str,
+        change: impl FnOnce(&mut Value),
+        announce: bool,
+    ) {
+        self.shared.change(announce, |model| {
+            model.patch(environment, domain, id, change)
+        });
+    }
+
+    /// Adds a flag or group; one of the same name is replaced.
+    pub fn create(&self, environment: &str, domain: Domain, item: Value, announce: bool) {
+        self.shared
+            .change(announce, |model| model.create(environment, domain, item));
+    }
+
+    /// Drops a flag or group.
+    pub fn delete(&self, environment: &str, domain: Domain, id: &str, announce: bool) {
+        self.shared
+            .change(announce, |model| model.delete(environment, domain, id));
+    }
+
+    /// [`Self::items`] of flags.
     pub fn flags(&self, environment: &str) -> Vec<Value> {
-        self.shared.read(|model| {
-            model
-                .environments
-                .get(environment)
-                .map(|e| e.flags.clone())
-                .unwrap_or_default()
-        })
+        self.items(environment, Domain::Flag)
     }
 
-    /// The groups of an environment, as SaaS would send them.
+    /// [`Self::items`] of groups.
     pub fn groups(&self, environment: &str) -> Vec<Value> {
-        self.shared.read(|model| {
-            model
-                .environments
-                .get(environment)
-                .map(|e| e.groups.clone())
-                .unwrap_or_default()
-        })
+        self.items(environment, Domain::TargetSegment)
     }
 
-    /// Changes a flag and raises its version; `announce`: with an event.
+    /// [`Self::patch`] of a flag.
     pub fn patch_flag(
         &self,
         environment: &str,
@@ -141,12 +197,10 @@ impl Simulator {
         change: impl FnOnce(&mut Value),
         announce: bool,
     ) {
-        self.shared.change(announce, |model| {
-            model.patch(environment, "flag", id, change)
-        });
+        self.patch(environment, Domain::Flag, id, change, announce);
     }
 
-    /// Changes a group and raises its version.
+    /// [`Self::patch`] of a group.
     pub fn patch_group(
         &self,
         environment: &str,
@@ -154,44 +208,32 @@ impl Simulator {
         change: impl FnOnce(&mut Value),
         announce: bool,
     ) {
-        self.shared.change(announce, |model| {
-            model.patch(environment, "target-segment", id, change)
-        });
+        self.patch(environment, Domain::TargetSegment, id, change, announce);
     }
 
     /// Switches a flag's state.
     pub fn toggle(&self, environment: &str, id: &str, announce: bool) {
-        let toggle = |flag: &mut Value| {
-            let on = flag["state"] == "on";
-            flag["state"] = if on { "off" } else { "on" }.into();
-        };
-        self.patch_flag(environment, id, toggle, announce);
+        self.patch_flag(environment, id, data::toggle, announce);
     }
 
-    /// Adds a flag.
+    /// [`Self::create`] of a flag.
     pub fn create_flag(&self, environment: &str, flag: Value, announce: bool) {
-        self.shared
-            .change(announce, |model| model.create(environment, "flag", flag));
+        self.create(environment, Domain::Flag, flag, announce);
     }
 
-    /// Adds a group.
+    /// [`Self::create`] of a group.
     pub fn create_group(&self, environment: &str, group: Value, announce: bool) {
-        self.shared.change(announce, |model| {
-            model.create(environment, "target-segment", group)
-        });
+        self.create(environment, Domain::TargetSegment, group, announce);
     }
 
-    /// Drops a flag.
+    /// [`Self::delete`] of a flag.
     pub fn delete_flag(&self, environment: &str, id: &str, announce: bool) {
-        self.shared
-            .change(announce, |model| model.delete(environment, "flag", id));
+        self.delete(environment, Domain::Flag, id, announce);
     }
 
-    /// Drops a group.
+    /// [`Self::delete`] of a group.
     pub fn delete_group(&self, environment: &str, id: &str, announce: bool) {
-        self.shared.change(announce, |model| {
-            model.delete(environment, "target-segment", id)
-        });
+        self.delete(environment, Domain::TargetSegment, id, announce);
     }
 
     /// Adds an SDK key and gives it in clear.
@@ -264,7 +306,26 @@ impl Simulator {
 
     /// Injects a fault, or ends it.
     pub fn fault(&self, endpoint: Endpoint, fault: Option<Fault>) {
-        self.shared.faults.set(endpoint, fault);
+        self.shared.faults.set(endpoint, None, fault, None);
+    }
+
+    /// Injects a fault that heals once it has hit so many requests.
+    pub fn fault_times(&self, endpoint: Endpoint, fault: Fault, times: u32) {
+        self.shared
+            .faults
+            .set(endpoint, None, Some(fault), Some(times));
+    }
+
+    /// Injects a fault of one environment's requests, or ends it.
+    pub fn fault_of(&self, environment: &str, endpoint: Endpoint, fault: Option<Fault>) {
+        self.shared
+            .faults
+            .set(endpoint, Some(environment), fault, None);
+    }
+
+    /// Cuts all open streams and refuses new ones, or takes them again.
+    pub fn refuse_streams(&self, refuse: bool) {
+        self.shared.refuse_streams(refuse);
     }
 
     /// Cuts all open streams.

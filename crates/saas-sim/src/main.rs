@@ -30,6 +30,15 @@ struct Args {
     /// Seconds between heartbeats of the account stream
     #[arg(long, default_value_t = 25)]
     heartbeat: u64,
+    /// Bytes that a flag takes at least
+    #[arg(long, default_value_t = 0)]
+    flag_bytes: usize,
+    /// Seconds that a token is good for; without it, until it is revoked
+    #[arg(long)]
+    token_life: Option<u64>,
+    /// The cluster that tokens name
+    #[arg(long, default_value = "1")]
+    cluster: String,
     /// Switch a flag every so many seconds
     #[arg(long)]
     change_every: Option<u64>,
@@ -45,6 +54,9 @@ async fn main() -> std::io::Result<()> {
         seed: args.seed,
         proxy_key: args.proxy_key,
         heartbeat: Duration::from_secs(args.heartbeat),
+        flag_bytes: args.flag_bytes,
+        token_life: args.token_life.map(Duration::from_secs),
+        cluster: args.cluster,
         address: args.address,
     })
     .await?;

@@ -12,7 +12,10 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
-use crate::{Options, data, fault::Faults};
+use crate::{
+    Domain, Options, data,
+    fault::{Endpoint, Fault, Faults},
+};
 
 /// Requests that are remembered.
 const MOST_SEEN: usize = 2_000;
@@ -35,6 +38,15 @@ pub(crate) struct Environment {
     pub(crate) keys: Vec<String>,
 }
 
+impl Environment {
+    pub(crate) fn items(&self, domain: Domain) -> &Vec<Value> {
+        match domain {
+            Domain::Flag => &self.flags,
+            Domain::TargetSegment => &self.groups,
+        }
+    }
+}
+
 pub(crate) struct Model {
     pub(crate) environments: BTreeMap<String, Environment>,
     pub(crate) proxy_key: String,
@@ -44,7 +56,7 @@ pub(crate) struct Model {
     pub(crate) token_generation: u64,
     pub(crate) totals: HashMap<(String, String, String), i64>,
     pub(crate) seen: VecDeque<Seen>,
-    options: Options,
+    pub(crate) options: Options,
     made: usize,
     keys_made: usize,
 }
@@ -106,6 +118,15 @@ impl Shared {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// New streams get 503, and those that are open end; or streams are taken again.
+    pub(crate) fn refuse_streams(&self, refuse: bool) {
+        let fault = refuse.then_some(Fault::Status(503, None));
+        self.faults.set(Endpoint::Stream, None, fault, None);
+        if refuse {
+            self.cut_streams();
+        }
+    }
+
     pub(crate) fn mute(&self, mute: bool) {
         self.mute.send_replace(mute);
     }
@@ -155,7 +176,7 @@ impl Model {
         self.made += 1;
         let environment = Environment {
             flags: (0..self.options.flags)
-                .map(|n| data::flag(&id, n))
+                .map(|n| data::flag(&id, n, self.options.flag_bytes))
                 .collect(),
             groups: (0..self.options.groups)
                 .map(|n| data::group(&id, n))
@@ -216,18 +237,22 @@ impl Model {
         self.key_valid && (key == self.proxy_key || self.former_keys.iter().any(|k| k == key))
     }
 
-    fn list(&mut self, environment: &str, domain: &str) -> Option<(&mut Vec<Value>, &'static str)> {
+    fn list(
+        &mut self,
+        environment: &str,
+        domain: Domain,
+    ) -> Option<(&mut Vec<Value>, &'static str)> {
         let environment = self.environments.get_mut(environment)?;
         Some(match domain {
-            "flag" => (&mut environment.flags, "feature"),
-            _ => (&mut environment.groups, "identifier"),
+            Domain::Flag => (&mut environment.flags, "feature"),
+            Domain::TargetSegment => (&mut environment.groups, "identifier"),
         })
     }
 
     pub(crate) fn patch(
         &mut self,
         environment: &str,
-        domain: &str,
+        domain: Domain,
         id: &str,
         change: impl FnOnce(&mut Value),
     ) -> Option<Value> {
@@ -239,15 +264,23 @@ impl Model {
         Some(event("patch", domain, id, version, environment))
     }
 
-    pub(crate) fn create(&mut self, environment: &str, domain: &str, item: Value) -> Option<Value> {
+    pub(crate) fn create(
+        &mut self,
+        environment: &str,
+        domain: Domain,
+        item: Value,
+    ) -> Option<Value> {
         let (list, name) = self.list(environment, domain)?;
         let id = item[name].as_str()?.to_owned();
         let version = item["version"].as_i64().unwrap_or(0);
-        list.push(item);
+        match list.iter_mut().find(|held| held[name] == id.as_str()) {
+            Some(held) => *held = item,
+            None => list.push(item),
+        }
         Some(event("create", domain, &id, version, environment))
     }
 
-    pub(crate) fn delete(&mut self, environment: &str, domain: &str, id: &str) -> Option<Value> {
+    pub(crate) fn delete(&mut self, environment: &str, domain: Domain, id: &str) -> Option<Value> {
         let (list, name) = self.list(environment, domain)?;
         list.retain(|item| item[name] != id);
         Some(event("delete", domain, id, 0, environment))
@@ -266,9 +299,9 @@ impl Model {
     }
 }
 
-fn event(event: &str, domain: &str, id: &str, version: i64, environment: &str) -> Value {
+fn event(event: &str, domain: Domain, id: &str, version: i64, environment: &str) -> Value {
     json!({
-        "event": event, "domain": domain, "identifier": id, "version": version,
+        "event": event, "domain": domain.name(), "identifier": id, "version": version,
         "environment": environment,
     })
 }
