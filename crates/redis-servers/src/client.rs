@@ -26,6 +26,11 @@ impl Client {
         Self { port, login: None }
     }
 
+    /// Of a server that asks for a user.
+    pub fn of_user(port: u16, user: &str, password: &str) -> Self {
+        Self::with_login(port, Some((user.to_owned(), password.to_owned())))
+    }
+
     pub(crate) fn with_login(port: u16, login: Option<(String, String)>) -> Self {
         Self { port, login }
     }

@@ -16,13 +16,12 @@ pub struct Leash {
 }
 
 impl Leash {
-    /// Starts the process.
+    /// Starts the process, in a group of its own: a Ctrl-C of the terminal is the owner's to handle.
     ///
     /// # Errors
     /// It, or `sh`, cannot be started.
     pub fn start(command: &mut Command) -> io::Result<Self> {
-        let mut child = command.spawn()?;
-        // In a group of its own: a Ctrl-C of the terminal is the owner's to handle.
+        let mut child = command.process_group(0).spawn()?;
         let watcher = Command::new("sh")
             .args(["-c", "read -r _; kill -9 \"$0\" 2>/dev/null"])
             .arg(child.id().to_string())

@@ -23,19 +23,38 @@ impl Port {
     /// # Errors
     /// None is free.
     pub fn free() -> io::Result<Self> {
-        let folder = std::env::temp_dir().join("ff-relay-test-ports");
-        fs::create_dir_all(&folder)?;
         for _ in 0..2_000 {
-            let number = rand::random_range(FIRST..LAST);
-            let lock = File::create(folder.join(number.to_string()))?;
-            if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {
-                return Ok(Self {
-                    number,
-                    _lock: lock,
-                });
+            if let Some(port) = Self::of(rand::random_range(FIRST..LAST)) {
+                return Ok(port);
             }
         }
         Err(io::Error::other("no port is free"))
+    }
+
+    /// Finds several in a row.
+    ///
+    /// # Errors
+    /// As [`Self::free`].
+    pub fn row(count: u16) -> io::Result<Vec<Self>> {
+        for _ in 0..100 {
+            let first = rand::random_range(FIRST..LAST);
+            let row: Vec<Self> = (first..first + count).map_while(Self::of).collect();
+            if row.len() == usize::from(count) {
+                return Ok(row);
+            }
+        }
+        Err(io::Error::other("no ports in a row are free"))
+    }
+
+    fn of(number: u16) -> Option<Self> {
+        let folder = std::env::temp_dir().join("ff-relay-test-ports");
+        fs::create_dir_all(&folder).ok()?;
+        let lock = File::create(folder.join(number.to_string())).ok()?;
+        let free = lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok();
+        free.then_some(Self {
+            number,
+            _lock: lock,
+        })
     }
 
     /// Its number.

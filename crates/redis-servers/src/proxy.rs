@@ -13,8 +13,9 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
+    time::{Instant, sleep_until},
 };
 
 use crate::{Port, resp::Commands};
@@ -216,19 +217,42 @@ async fn requests(
 
 async fn answers(
     mut from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    answered: &Mutex<bool>,
+    shared: &Shared,
+) {
+    // What is late is read at once all the same: a slow way is not a narrow one.
+    let (late, due) = mpsc::unbounded_channel();
+    let read = async {
+        loop {
+            let mut buffer = vec![0; 65_536];
+            let Ok(read @ 1..) = from.read(&mut buffer).await else {
+                return;
+            };
+            buffer.truncate(read);
+            let delay = *shared.delay.lock().unwrap_or_else(PoisonError::into_inner);
+            if late.send((Instant::now() + delay, buffer)).is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = read => {}
+        () = deliver(due, to, answered, shared) => {}
+    }
+}
+
+async fn deliver(
+    mut due: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
     mut to: OwnedWriteHalf,
     answered: &Mutex<bool>,
     shared: &Shared,
 ) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+    while let Some((at, bytes)) = due.recv().await {
+        sleep_until(at).await;
         opened(shared).await;
-        let delay = *shared.delay.lock().unwrap_or_else(PoisonError::into_inner);
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
         *answered.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        if to.write_all(&buffer[..read]).await.is_err() {
+        if to.write_all(&bytes).await.is_err() {
             return;
         }
     }

@@ -3,7 +3,6 @@
 use std::{
     fmt::Write as _,
     fs, io,
-    path::Path,
     process::{Command, Stdio},
 };
 
@@ -120,7 +119,7 @@ impl Redis {
 
     /// The file of the authority that signed this server's certificate.
     #[cfg(feature = "tls")]
-    pub fn authority(&self) -> Option<&Path> {
+    pub fn authority(&self) -> Option<&std::path::Path> {
         let (authority, _) = self.tls.as_ref()?;
         Some(&authority.authority)
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use ff_relay::{
     healthcheck,
     observe::logs,
-    role::{self, Listeners, RunError, Signals, Tuning, demo},
+    role::{self, Listeners, RunError, Signals, Tuning, demo, fleet},
     settings::{Command, EXIT_CODE, Settings},
 };
 
@@ -37,8 +37,14 @@ fn main() -> ExitCode {
     code
 }
 
+enum Work {
+    Relay,
+    Demo,
+    Fleet,
+}
+
 async fn run(command: Command) -> ExitCode {
-    let (settings, is_demo) = match command {
+    let (settings, work) = match command {
         Command::Print(text) => {
             print!("{text}");
             return ExitCode::SUCCESS;
@@ -52,8 +58,9 @@ async fn run(command: Command) -> ExitCode {
                 }
             };
         }
-        Command::Run(settings) => (settings, false),
-        Command::Demo(settings) => (settings, true),
+        Command::Run(settings) => (settings, Work::Relay),
+        Command::Demo(settings) => (settings, Work::Demo),
+        Command::DemoFleet(settings) => (settings, Work::Fleet),
     };
     let _logs = match logs::start(settings.log_format, settings.log_level) {
         Ok(guard) => guard,
@@ -69,8 +76,10 @@ async fn run(command: Command) -> ExitCode {
         let (signals, listen) =
             Signals::of_process().map_err(|error| RunError::Start(error.to_string()))?;
         let work = async {
-            if is_demo {
-                return demo::demo(*settings, signals).await;
+            match work {
+                Work::Demo => return demo::demo(*settings, signals).await,
+                Work::Fleet => return fleet::fleet(&settings, signals).await,
+                Work::Relay => {}
             }
             let listeners = Listeners::bind(&settings).await?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), ports = ?listeners.ports(), "listening");

@@ -49,7 +49,7 @@ pub async fn demo(mut settings: Settings, signals: Signals) -> Result<(), RunErr
 
 /// Whoever closed our output is not interested: no reason to stop.
 #[cfg(feature = "demo")]
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
@@ -57,24 +57,17 @@ fn say(text: &str) {
 #[cfg(feature = "demo")]
 fn welcome(simulator: &ff_saas_sim::Simulator, port: u16) -> String {
     let environments = simulator.environments();
-    let mut text = String::from("\nA simulated SaaS, and a relay that follows it.\n\n");
-    for environment in &environments {
-        text += &format!(
-            "  environment {environment}  SDK key {}\n",
-            simulator.sdk_key(environment)
-        );
-    }
     let environment = environments.first().map_or("", String::as_str);
     let key = simulator.sdk_key(environment);
     let url = format!("http://localhost:{port}");
-    text += &format!(
+    format!(
         r#"
+A simulated SaaS, and a relay that follows it.
+
+{}
 Paste into another terminal:
 
-  # authenticate as an SDK does, with a target
-  TOKEN=$(curl -s {url}/client/auth -H 'Content-Type: application/json' \
-    -d '{{"apiKey":"{key}","target":{{"identifier":"alice","attributes":{{"plan":"gold"}}}}}}' | cut -d'"' -f4)
-
+{}
   # all flags; all evaluations for the target
   curl -s -H "Authorization: Bearer $TOKEN" {url}/client/env/{environment}/feature-configs
   curl -s -H "Authorization: Bearer $TOKEN" {url}/client/env/{environment}/target/alice/evaluations
@@ -87,9 +80,31 @@ Paste into another terminal:
 
 Stop with Ctrl-C.
 
+"#,
+        environments_of(simulator),
+        authenticate(&url, &key),
+    )
+}
+
+/// The environments with a key of each.
+#[cfg(feature = "demo")]
+pub(super) fn environments_of(simulator: &ff_saas_sim::Simulator) -> String {
+    let line = |environment: &String| {
+        let key = simulator.sdk_key(environment);
+        format!("  environment {environment}  SDK key {key}\n")
+    };
+    simulator.environments().iter().map(line).collect()
+}
+
+/// The lines that put a token into `$TOKEN`.
+#[cfg(feature = "demo")]
+pub(super) fn authenticate(url: &str, key: &str) -> String {
+    format!(
+        r#"  # authenticate as an SDK does, with a target
+  TOKEN=$(curl -s {url}/client/auth -H 'Content-Type: application/json' \
+    -d '{{"apiKey":"{key}","target":{{"identifier":"alice","attributes":{{"plan":"gold"}}}}}}' | cut -d'"' -f4)
 "#
-    );
-    text
+    )
 }
 
 /// This build has no simulator.

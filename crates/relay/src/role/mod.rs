@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 mod admin;
 pub mod demo;
+pub mod fleet;
 mod primary;
 mod publish;
 mod replica;

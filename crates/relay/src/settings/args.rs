@@ -20,6 +20,16 @@ pub(super) static URL: Setting = Setting {
     help: "URL to ask.",
 };
 
+/// `--fleet` of `ff-relay demo`: a flag only, no setting.
+pub(super) static FLEET: Setting = Setting {
+    name: "FLEET",
+    alias: None,
+    group: Group::Essentials,
+    takes: Takes::Bool,
+    default: "false",
+    help: "A whole fleet.",
+};
+
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -94,6 +104,10 @@ impl Args {
                 "is a flag of `ff-relay healthcheck` only",
             ));
         }
+        if read.verb != Verb::Demo && read.flags.contains_key(FLEET.name) {
+            let only = Fault::new("--fleet", "is a flag of `ff-relay demo` only");
+            read.faults.push(only);
+        }
         read
     }
 
@@ -149,7 +163,7 @@ fn is_flag(arg: &str) -> bool {
 /// The setting that a flag's name means: kebab-case, camelCase or snake_case.
 fn named(flag: &str) -> Option<&'static Setting> {
     let flag = plain(flag);
-    SETTINGS.iter().chain([&URL]).find(|setting| {
+    SETTINGS.iter().chain([&URL, &FLEET]).find(|setting| {
         plain(setting.name) == flag || setting.alias.is_some_and(|alias| plain(alias) == flag)
     })
 }
@@ -224,6 +238,7 @@ mod tests {
         for (line, verb) in [
             ("", Verb::Run),
             ("--pprof demo", Verb::Demo),
+            ("demo --fleet", Verb::Demo),
             ("healthcheck --url http://h", Verb::Healthcheck),
             ("demo --help", Verb::Help),
             ("--nonsense -h", Verb::Help),
@@ -249,6 +264,7 @@ mod tests {
                 "--url http://h",
                 "--url is a flag of `ff-relay healthcheck`",
             ),
+            ("--fleet", "--fleet is a flag of `ff-relay demo`"),
             ("demo healthcheck", "argument 2 is a second command"),
         ] {
             let faults: Vec<String> = read(line).faults.iter().map(Fault::to_string).collect();

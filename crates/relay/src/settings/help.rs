@@ -15,6 +15,7 @@ ff-relay: a feature-flag relay between a fleet of SDKs and Harness.
 Usage: ff-relay [flags]                        run the relay
        ff-relay healthcheck [--port|--url]     ask a running relay; exit 0 when well, else 1
        ff-relay demo [flags]                   run against a simulated Harness, without a key
+       ff-relay demo --fleet [flags]           the same with a Redis, a primary and two replicas
        ff-relay --help | --version
 
 To begin:  PROXY_KEY=<key> AUTH_SECRET=<random text> ff-relay

@@ -10,7 +10,7 @@ use url::Url;
 use super::args::{self, Args, Verb};
 use super::fault::{Fault, Faults};
 use super::secret::Secret;
-use super::values::Values;
+use super::values::{self, Values};
 use super::{
     Command, LogFormat, LogLevel, Mode, RedisSettings, Settings, TlsSettings, help, pending, table,
 };
@@ -48,6 +48,8 @@ impl Settings {
             Verb::Run | Verb::Demo | Verb::Healthcheck => {}
         }
         let url = flags.remove(args::URL.name).filter(|url| !url.is_empty());
+        let fleet = flags.remove(args::FLEET.name);
+        let fleet = fleet.is_some_and(|fleet| values::boolean(&fleet) == Some(true));
         let mut values = Values::merge(flags, &get, &read_file);
         values.faults = faults;
         if verb == Verb::Healthcheck {
@@ -62,6 +64,7 @@ impl Settings {
         }
         match settings {
             Some(settings) if values.faults.is_empty() => Ok(match verb {
+                Verb::Demo if fleet => Command::DemoFleet(Box::new(settings)),
                 Verb::Demo => Command::Demo(Box::new(settings)),
                 _ => Command::Run(Box::new(settings)),
             }),

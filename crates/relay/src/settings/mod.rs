@@ -33,6 +33,8 @@ pub enum Command {
     Run(Box<Settings>),
     /// Run the relay against a simulated SaaS; a proxy key is not required.
     Demo(Box<Settings>),
+    /// Run a simulated SaaS, a Redis, a primary and two replicas.
+    DemoFleet(Box<Settings>),
     /// Ask the relay at this URL how it is, and exit 0 or 1.
     Healthcheck {
         /// Where to ask. With `https`, on this machine, the certificate need not name the host:

@@ -362,6 +362,8 @@ fn commands_need_only_what_they_use() {
     );
     assert!(faults("healthcheck --url h", "").contains("URL holds \"h\"; takes an http"));
     assert!(matches!(load("demo", ""), Ok(Command::Demo(_))));
+    let fleet = load("demo --fleet --port 9000", "");
+    assert!(matches!(fleet, Ok(Command::DemoFleet(_))));
     for print in ["--help", "help", "--version", "--nonsense --help"] {
         assert!(
             matches!(load(print, "PORT=x"), Ok(Command::Print(_))),
