@@ -147,6 +147,12 @@ impl DeployedPrimary {
         self.publish(EVENTS, &message);
     }
 
+    /// An environment goes, and what was written of it stays: what a primary leaves that is not there
+    /// when SaaS removes it.
+    pub fn remove_silently(&mut self, environment: &str) {
+        self.keys.remove(environment);
+    }
+
     fn write_environment(&mut self, saas: &Simulator, environment: &str) {
         let flags = without_nulls(saas.flags(environment));
         let groups = without_nulls(saas.groups(environment));

@@ -11,6 +11,7 @@
 pub mod deployed;
 pub mod fleet;
 pub mod process;
+pub mod witness;
 
 use std::{collections::HashMap, path::Path, time::Duration};
 
@@ -18,7 +19,8 @@ use ff_relay::{
     role::{self, Listeners, RunError, Signals, Tuning, UpstreamTimeouts, WatchPace},
     server::Limits,
     settings::{Command, Settings},
-    source::upstream::Intervals,
+    source::{replica::Pace as ReplicaPace, upstream::Intervals},
+    store::redis::Pace as StorePace,
 };
 use ff_saas_sim::{Options, Simulator};
 use serde_json::{Value, json};
@@ -63,6 +65,16 @@ pub fn tuning() -> Tuning {
         },
         metric_post: Some(Duration::from_millis(100)),
         watch: WatchPace(Duration::from_millis(20)),
+        redis: StorePace {
+            check: Duration::from_millis(300),
+            herald: Duration::from_millis(500),
+            ..StorePace::default()
+        },
+        replica: ReplicaPace {
+            check: Duration::from_millis(300),
+            block: Duration::from_millis(500),
+            ..ReplicaPace::default()
+        },
         ..Tuning::default()
     }
 }
@@ -168,7 +180,12 @@ impl Relay {
     }
 
     pub async fn ready(&self) {
-        eventually("ready", async || self.status("/readyz", None).await == 200).await;
+        eventually("ready", async || {
+            let asked = self.http.get(format!("{}/readyz", self.url)).send().await;
+            // A process does not listen at once.
+            asked.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
     }
 
     pub async fn status(&self, path: &str, token: Option<&str>) -> u16 {
@@ -261,9 +278,14 @@ pub struct Stream {
 impl Stream {
     /// Reads what comes next; `false` at the end.
     pub async fn read(&mut self) -> bool {
+        let read = tokio::time::timeout(DEADLINE, self.read_patiently()).await;
+        read.expect("the stream is silent")
+    }
+
+    /// The same, however long it takes.
+    pub async fn read_patiently(&mut self) -> bool {
         let mut buffer = vec![0; 65_536];
-        let read = tokio::time::timeout(DEADLINE, self.socket.read(&mut buffer)).await;
-        let read = read.expect("the stream is silent").unwrap_or(0);
+        let read = self.socket.read(&mut buffer).await.unwrap_or(0);
         self.text
             .push_str(std::str::from_utf8(&buffer[..read]).unwrap());
         read > 0

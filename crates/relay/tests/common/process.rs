@@ -24,6 +24,16 @@ impl Printed {
         self.text().contains(text)
     }
 
+    /// Starts a process and keeps what it prints.
+    pub fn of(command: &mut Command) -> (Leash, Self) {
+        let mut leash =
+            Leash::start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap();
+        let printed = Self::default();
+        printed.follow(leash.child().stdout.take().unwrap());
+        printed.follow(leash.child().stderr.take().unwrap());
+        (leash, printed)
+    }
+
     fn follow(&self, mut pipe: impl Read + Send + 'static) {
         let printed = self.0.clone();
         std::thread::spawn(move || {
@@ -45,13 +55,8 @@ pub fn process(variables: &[(&str, &str)]) -> (Relay, Printed) {
         .env_clear()
         .env("PORT", number.to_string())
         .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut leash = Leash::start(&mut command).unwrap();
-    let printed = Printed::default();
-    printed.follow(leash.child().stdout.take().unwrap());
-    printed.follow(leash.child().stderr.take().unwrap());
+        .stdin(Stdio::null());
+    let (mut leash, printed) = Printed::of(&mut command);
     let signals = Signals::default();
     let told = signals.clone();
     let ended = tokio::spawn(async move {

@@ -1,0 +1,17 @@
+//! Fleets over real Redis servers: spec redis.md. One binary, as each costs a link.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_data;
+mod changes;
+mod costs;
+mod failover;
+mod interop;
+mod load;
+mod outages;
+mod primaries;
+mod secrets;
+mod topologies;
