@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import threading
@@ -78,26 +79,26 @@ class Network(contextlib.ExitStack):
 
     def resolve(self):
         """Answers questions for the addresses of services; others do not exist."""
-        while True:
-            try:
+        with contextlib.suppress(OSError):  # the end
+            while True:
                 query, sender = self.server.recvfrom(512)
-            except OSError:
-                return
-            labels, at = [], 12
-            while query[at]:
-                labels.append(query[at + 1:at + 1 + query[at]].decode())
-                at += 1 + query[at]
-            question = query[12:at + 5]
-            known = self.names.get(".".join(labels))
-            wants_ipv4 = query[at + 1:at + 3] == b"\x00\x01"
-            addresses = known if known and wants_ipv4 else []
-            code = b"\x81\x80" if known else b"\x81\x83"
-            head = query[:2] + code + b"\x00\x01" + len(addresses).to_bytes(2, "big") + bytes(4)
-            answers = b"".join(
-                b"\xc0\x0c\x00\x01\x00\x01" + (1).to_bytes(4, "big") + b"\x00\x04"
-                + socket.inet_aton(address) for address in addresses
-            )
-            self.server.sendto(head + question + answers, sender)
+                self.server.sendto(self.answer(query), sender)
+
+    def answer(self, query):
+        labels, at = [], 12
+        while query[at]:
+            labels.append(query[at + 1:at + 1 + query[at]].decode())
+            at += 1 + query[at]
+        question = query[12:at + 5]
+        known = self.names.get(".".join(labels))
+        wants_ipv4 = query[at + 1:at + 3] == b"\x00\x01"
+        addresses = known if known and wants_ipv4 else []
+        code = b"\x81\x80" if known else b"\x81\x83"
+        head = query[:2] + code + b"\x00\x01" + len(addresses).to_bytes(2, "big") + bytes(4)
+        return head + question + b"".join(
+            b"\xc0\x0c\x00\x01\x00\x01" + (1).to_bytes(4, "big") + b"\x00\x04"
+            + socket.inet_aton(address) for address in addresses
+        )
 
 
 class Project:
@@ -136,10 +137,11 @@ class Project:
         folder.mkdir(exist_ok=True)
         paths = {mount["target"]: self.mounted(mount) for mount in service.get("volumes", [])}
 
+        # In one pass, the longest first: a source may hold another's target.
+        targets = "|".join(re.escape(target) for target in sorted(paths, key=len, reverse=True))
+
         def here(text):
-            for target, source in paths.items():
-                text = text.replace(target, source)
-            return text
+            return re.sub(targets, lambda found: paths[found[0]], text) if paths else text
 
         command = [here(word) for word in service.get("command") or []]
         environment = {k: here(v) for k, v in {**environment, **(service.get("environment") or {})}.items()}
@@ -157,9 +159,15 @@ class Project:
     def healthy(self, name):
         test = self.config["services"][name]["healthcheck"]["test"]
         assert test[0] == "CMD", test
+        return self.run_in(name, test[1:]).returncode == 0
+
+    def inside(self, name, *argv):
+        """What a command writes that runs where the first container of a service does."""
+        return self.run_in(name, argv).stdout
+
+    def run_in(self, name, argv):
         namespace, _ = self.started[f"{name}-1"]
-        argv = ["ip", "netns", "exec", namespace, *test[1:]]
-        return subprocess.run(argv, capture_output=True).returncode == 0
+        return subprocess.run(["ip", "netns", "exec", namespace, *argv], capture_output=True)
 
     def url(self, key, port):
         return f"http://{self.started[key][1]}:{port}"

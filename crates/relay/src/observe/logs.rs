@@ -212,6 +212,8 @@ mod tests {
             tracing::trace!("two");
             tracing::debug!(target: "hyper::headers", "three");
             tracing::warn!(target: "hyper", "four");
+            // Faults of Redis are the relay's to tell, at a slowing pace.
+            tracing::warn!(target: "redis::cluster_handling::async_connection", "five");
         });
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].ends_with("two") && lines[1].ends_with("four"));

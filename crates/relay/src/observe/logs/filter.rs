@@ -86,6 +86,8 @@ impl Filter {
 fn targets(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        // It warns of each attempt to reach a node, ten times a second for as long as one is away.
+        .with_target("redis", level.min(LevelFilter::ERROR))
         .with_targets(OURS.map(|ours| (ours, level)))
 }
 
