@@ -1,100 +1,184 @@
-//! Sums the metrics of one environment. Pure; bounded in entries and bytes.
+//! Sums the metrics of one environment (analytics.md "Aggregation"). Pure; bounded in entries and
+//! in memory as it really is: what is held is kept encoded, so that its size is known.
 
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
-use super::post::{Entry, PostedMetrics, TargetData};
+/// What an entry takes besides its texts: its place in the table, five allocations, its numbers.
+const ENTRY_OVERHEAD: usize = 256;
+/// What a target takes besides its texts.
+const TARGET_OVERHEAD: usize = 128;
+/// What an entry's braces, names and numbers take in a body, at the most.
+const ENTRY_FRAME: usize = 70;
 
-/// Distinct entries of an environment.
-pub const MOST_ENTRIES: usize = 10_000;
-/// Distinct targets of an environment.
-pub const MOST_TARGETS: usize = 20_000;
-/// Bytes of an environment, about.
-pub const MOST_BYTES: usize = 8 << 20;
-
-/// What is summed into one: flag, variation, language and version of the SDK.
-type Key = [Box<str>; 4];
-
-/// The metrics of an environment that SaaS has not taken yet.
-#[derive(Default)]
-pub struct Aggregate {
-    entries: IndexMap<Key, Entry>,
-    targets: IndexMap<Box<str>, TargetData>,
-    bytes: usize,
+/// How much an aggregate may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Distinct entries.
+    pub entries: usize,
+    /// Distinct targets; they may have half of the bytes.
+    pub targets: usize,
+    /// Bytes of memory.
+    pub bytes: usize,
 }
 
-/// What did not fit, by reason.
+impl Bounds {
+    /// Whatever one body brings: its own size is bounded.
+    pub const NONE: Self = Self {
+        entries: usize::MAX,
+        targets: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
+/// What is summed into one: flag, variation, language and version of the SDK, each behind its
+/// length, in one allocation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key(Box<[u8]>);
+
+impl Key {
+    /// Of these parts.
+    pub fn new(parts: [&str; 4]) -> Self {
+        let mut key = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
+        for part in parts {
+            // A body is far from 4 GiB.
+            key.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+            key.extend_from_slice(part.as_bytes());
+        }
+        Self(key.into())
+    }
+}
+
+/// The SDK that counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sdk {
+    /// `SDK_TYPE`
+    pub kind: Box<str>,
+    /// `SDK_VERSION`, else `JAR_VERSION`
+    pub version: Box<str>,
+    /// `SDK_LANGUAGE`
+    pub language: Box<str>,
+}
+
+/// Evaluations of one flag's variation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// How many.
+    pub count: i64,
+    /// The latest, in milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// The other members of its JSON object, as its first poster spelled them.
+    pub rest: Box<str>,
+    /// Who counted.
+    pub sdk: Sdk,
+}
+
+/// Metrics of an environment that are not where they belong yet.
+#[derive(Debug, Clone, Default)]
+pub struct Aggregate {
+    entries: IndexMap<Key, Entry>,
+    /// By identifier, the JSON as it was posted.
+    targets: IndexMap<Box<str>, Box<str>>,
+    memory: usize,
+    target_memory: usize,
+    body: usize,
+}
+
+/// What did not fit: items, by reason.
 pub type Dropped = HashMap<&'static str, u64>;
 
 impl Aggregate {
-    /// Adds a post; what passes a bound is dropped and told.
-    pub fn add(&mut self, posted: PostedMetrics) -> Dropped {
-        let mut dropped = Dropped::new();
-        for entry in posted.metrics {
-            self.add_entry(entry, &mut dropped);
-        }
-        for target in posted.targets {
-            self.add_target(target, &mut dropped);
-        }
-        dropped
-    }
-
-    /// Puts back what could not be posted, under what has come since.
-    pub fn put_back(&mut self, failed: Aggregate) -> Dropped {
-        let mut dropped = Dropped::new();
-        for entry in failed.entries.into_values() {
-            self.add_entry(entry, &mut dropped);
-        }
-        for target in failed.targets.into_values() {
-            if !self.targets.contains_key(&*target.identifier) {
-                self.add_target(target, &mut dropped);
-            }
-        }
-        dropped
-    }
-
-    fn add_entry(&mut self, entry: Entry, dropped: &mut Dropped) {
-        let part = |name| entry.attribute(name).unwrap_or_default().into();
-        let key = [
-            entry.flag().into(),
-            part("variationIdentifier"),
-            part("SDK_LANGUAGE"),
-            part("SDK_VERSION"),
-        ];
+    /// Adds an entry; whether there was room.
+    pub fn add_entry(
+        &mut self,
+        key: Key,
+        entry: Entry,
+        bounds: &Bounds,
+    ) -> Result<(), &'static str> {
         if let Some(held) = self.entries.get_mut(&key) {
             held.count = held.count.saturating_add(entry.count);
             held.timestamp = held.timestamp.max(entry.timestamp);
-            return;
+            return Ok(());
         }
-        let size = size(&entry);
-        if self.entries.len() >= MOST_ENTRIES || self.bytes + size > MOST_BYTES {
-            *dropped.entry("entries").or_default() += 1;
-            return;
+        let size = entry_memory(&key, &entry);
+        if self.entries.len() >= bounds.entries {
+            return Err("entries");
         }
-        self.bytes += size;
+        if self.memory.saturating_add(size) > bounds.bytes {
+            return Err("bytes");
+        }
+        self.memory += size;
+        self.body += entry_body(&entry);
         self.entries.insert(key, entry);
+        Ok(())
     }
 
-    fn add_target(&mut self, target: TargetData, dropped: &mut Dropped) {
-        let size = size(&target);
-        let known = self.targets.get(&*target.identifier).map(self::size);
-        let is_full = self.targets.len() >= MOST_TARGETS || self.bytes + size > MOST_BYTES;
-        if known.is_none() && is_full {
-            *dropped.entry("targets").or_default() += 1;
-            return;
+    /// Adds a target, in the place of an older one; whether there was room.
+    pub fn add_target(
+        &mut self,
+        identifier: &str,
+        json: &str,
+        bounds: &Bounds,
+    ) -> Result<(), &'static str> {
+        let size = target_memory(identifier, json);
+        let known = self.targets.get(identifier);
+        let (old, old_body) = known.map_or((0, 0), |json| {
+            (target_memory(identifier, json), json.len() + 1)
+        });
+        if known.is_none() && self.targets.len() >= bounds.targets {
+            return Err("targets");
         }
-        self.bytes = self.bytes + size - known.unwrap_or(0);
-        self.targets
-            .insert(target.identifier.as_str().into(), target);
+        let all = (self.memory - old).saturating_add(size);
+        let targets = (self.target_memory - old).saturating_add(size);
+        if size > old && (all > bounds.bytes || targets > bounds.bytes / 2) {
+            return Err("bytes");
+        }
+        (self.memory, self.target_memory) = (all, targets);
+        self.body = self.body - old_body + json.len() + 1;
+        self.targets.insert(identifier.into(), json.into());
+        Ok(())
     }
 
-    /// The size of the body that it makes, about.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Adds what came later; what passes a bound is dropped and told.
+    pub fn merge(&mut self, later: Self, bounds: &Bounds) -> Dropped {
+        let mut dropped = Dropped::new();
+        let mut note = |added: Result<(), &'static str>| {
+            if let Err(reason) = added {
+                *dropped.entry(reason).or_default() += 1;
+            }
+        };
+        if self.is_empty() && later.fits(bounds) {
+            *self = later;
+            return dropped;
+        }
+        for (key, entry) in later.entries {
+            note(self.add_entry(key, entry, bounds));
+        }
+        for (identifier, json) in later.targets {
+            note(self.add_target(&identifier, &json, bounds));
+        }
+        dropped
     }
 
-    /// Nothing to post.
+    fn fits(&self, bounds: &Bounds) -> bool {
+        self.entries.len() <= bounds.entries
+            && self.targets.len() <= bounds.targets
+            && self.memory <= bounds.bytes
+            && self.target_memory <= bounds.bytes / 2
+    }
+
+    /// The memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// The size of its body: never less than it really is, and little more.
+    pub fn body_bytes(&self) -> usize {
+        self.body
+    }
+
+    /// Nothing in it.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.targets.is_empty()
     }
@@ -104,118 +188,137 @@ impl Aggregate {
         self.entries.values()
     }
 
+    /// Entries and targets.
+    pub fn items(&self) -> usize {
+        self.entries.len() + self.targets.len()
+    }
+
     /// The body of a post; a list without items is left out.
     pub fn body(&self) -> Vec<u8> {
-        let mut body = serde_json::Map::new();
-        let list = |items: Vec<serde_json::Value>| serde_json::Value::Array(items);
+        let mut out = Vec::with_capacity(self.body + 64);
+        self.encode(&mut out);
+        out
+    }
+
+    /// The message that hands this to a primary over Redis.
+    pub fn message(&self, environment: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.body + environment.len() + 96);
+        out.extend_from_slice(b"{\"environment_id\":");
+        out.extend_from_slice(serde_json::Value::from(environment).to_string().as_bytes());
+        let rest = out.len();
+        self.encode(&mut out);
+        // The brace becomes the comma between the members.
+        if out.len() > rest + 2 {
+            out[rest] = b',';
+        } else {
+            out.remove(rest);
+        }
+        out
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
         if !self.entries.is_empty() {
-            let entries = self
-                .entries
-                .values()
-                .filter_map(|entry| serde_json::to_value(entry).ok());
-            body.insert("metricsData".into(), list(entries.collect()));
+            out.extend_from_slice(b"\"metricsData\":[");
+            for (n, entry) in self.entries.values().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                let (count, timestamp) = (entry.count, entry.timestamp);
+                let head = format!("{{\"timestamp\":{timestamp},\"count\":{count}");
+                out.extend_from_slice(head.as_bytes());
+                if !entry.rest.is_empty() {
+                    out.push(b',');
+                    out.extend_from_slice(entry.rest.as_bytes());
+                }
+                out.push(b'}');
+            }
+            out.push(b']');
         }
         if !self.targets.is_empty() {
-            let targets = self
-                .targets
-                .values()
-                .filter_map(|t| serde_json::to_value(t).ok());
-            body.insert("targetData".into(), list(targets.collect()));
+            out.extend_from_slice(if self.entries.is_empty() {
+                b"\"targetData\":[".as_slice()
+            } else {
+                b",\"targetData\":["
+            });
+            for (n, json) in self.targets.values().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(json.as_bytes());
+            }
+            out.push(b']');
         }
-        serde_json::Value::Object(body).to_string().into_bytes()
+        out.push(b'}');
+    }
+
+    /// In parts whose bodies are about `most` bytes; one item alone can be larger.
+    pub fn parts(self, most: usize) -> Vec<Self> {
+        if self.body <= most || self.items() < 2 {
+            return if self.is_empty() {
+                Vec::new()
+            } else {
+                vec![self]
+            };
+        }
+        let mut done = Vec::new();
+        let mut part = Self::default();
+        let mut next = |part: &mut Self, size: usize| {
+            if !part.is_empty() && part.body + size > most {
+                done.push(std::mem::take(part));
+            }
+        };
+        for (key, entry) in self.entries {
+            next(&mut part, entry_body(&entry));
+            // Without bounds nothing is refused.
+            let _ = part.add_entry(key, entry, &Bounds::NONE);
+        }
+        for (identifier, json) in self.targets {
+            next(&mut part, json.len() + 1);
+            let _ = part.add_target(&identifier, &json, &Bounds::NONE);
+        }
+        done.push(part);
+        done
     }
 
     /// Two halves, for a body that was too large; `None`: it cannot be halved.
-    pub fn split(mut self) -> Option<(Aggregate, Aggregate)> {
-        if self.entries.len() + self.targets.len() < 2 {
+    pub fn halves(self) -> Option<(Self, Self)> {
+        let items = self.items();
+        if items < 2 {
             return None;
         }
-        let mut other = Aggregate {
-            entries: self.entries.split_off(self.entries.len() / 2),
-            targets: self.targets.split_off(self.targets.len() / 2),
-            bytes: 0,
+        let (mut first, mut second) = (Self::default(), Self::default());
+        let mut n = 0;
+        let mut half = || {
+            n += 1;
+            n <= items / 2
         };
-        for half in [&mut self, &mut other] {
-            half.bytes = half.entries.values().map(size).sum::<usize>()
-                + half.targets.values().map(size).sum::<usize>();
+        for (key, entry) in self.entries {
+            let part = if half() { &mut first } else { &mut second };
+            let _ = part.add_entry(key, entry, &Bounds::NONE);
         }
-        Some((self, other))
+        for (identifier, json) in self.targets {
+            let part = if half() { &mut first } else { &mut second };
+            let _ = part.add_target(&identifier, &json, &Bounds::NONE);
+        }
+        Some((first, second))
     }
 }
 
-fn size(item: &impl serde::Serialize) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(1);
-    // Writing to a counter does not fail.
-    let _ = serde_json::to_writer(&mut count, item);
-    count.0
+fn entry_memory(key: &Key, entry: &Entry) -> usize {
+    let sdk = &entry.sdk;
+    let texts = sdk.kind.len() + sdk.version.len() + sdk.language.len();
+    ENTRY_OVERHEAD + key.0.len() + entry.rest.len() + texts
+}
+
+fn entry_body(entry: &Entry) -> usize {
+    ENTRY_FRAME + entry.rest.len()
+}
+
+fn target_memory(identifier: &str, json: &str) -> usize {
+    TARGET_OVERHEAD + identifier.len() + json.len()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    fn posted(flag: &str, variation: &str, count: i64) -> PostedMetrics {
-        let body = json!({"metricsData": [{"timestamp": 1, "count": count, "metricsType": "FFMETRICS", "attributes": [
-            {"key": "featureIdentifier", "value": flag}, {"key": "variationIdentifier", "value": variation},
-        ]}]});
-        crate::analytics::post::parse(body.to_string().as_bytes()).unwrap()
-    }
-
-    fn totals(aggregate: &Aggregate) -> HashMap<(String, String), i64> {
-        let mut totals = HashMap::new();
-        for entry in aggregate.entries() {
-            let key = (
-                entry.flag().to_owned(),
-                entry.attribute("variationIdentifier").unwrap().to_owned(),
-            );
-            *totals.entry(key).or_default() += entry.count;
-        }
-        totals
-    }
-
-    proptest! {
-        #[test]
-        fn totals_are_kept_whatever_the_order_and_grouping(
-            posts in proptest::collection::vec((0..4_u8, 0..3_u8, 0..1_000_i64), 0..50),
-            cut in 0..50_usize,
-        ) {
-            let add = |aggregate: &mut Aggregate, (f, v, n): &(u8, u8, i64)| {
-                assert!(aggregate.add(posted(&f.to_string(), &v.to_string(), *n)).is_empty());
-            };
-            let mut whole = Aggregate::default();
-            posts.iter().for_each(|post| add(&mut whole, post));
-            let (first, second) = posts.split_at(cut.min(posts.len()));
-            let (mut a, mut b) = (Aggregate::default(), Aggregate::default());
-            first.iter().rev().for_each(|post| add(&mut a, post));
-            second.iter().for_each(|post| add(&mut b, post));
-            b.put_back(a);
-            prop_assert_eq!(totals(&whole), totals(&b));
-        }
-    }
-
-    #[test]
-    fn entries_are_bounded_and_what_is_dropped_is_told() {
-        let mut aggregate = Aggregate::default();
-        let mut dropped = 0;
-        for n in 0..MOST_ENTRIES + 5 {
-            dropped += aggregate
-                .add(posted(&n.to_string(), "v", 1))
-                .values()
-                .sum::<u64>();
-        }
-        assert_eq!(dropped, 5);
-        assert!(aggregate.add(posted("0", "v", 1)).is_empty());
-    }
-}
+#[path = "aggregate_tests.rs"]
+mod tests;

@@ -1,261 +1,309 @@
-//! Posts what has gathered, environment by environment: a fault of one holds up no other.
+//! The one owner of what waits to be sent: takes it in, sends it when it is due, and has it
+//! forgotten elsewhere once it is where it belongs.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::Notify,
-    time::{Instant, timeout},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::{Instant, MissedTickBehavior},
 };
 
 use super::{
-    aggregate::{Aggregate, Dropped},
-    post,
+    Acknowledge, Analytics, Depth, Journal, Limits, Mark, Pace, Post, Receipt, StreamId,
+    aggregate::Dropped,
+    backlog::{Arrival, Backlog, Batch},
+    send::{self, Sent},
 };
-use crate::{backoff::Backoff, observe::metrics::Metrics, state::EnvironmentId};
+use crate::{
+    observe::{
+        logs::{Throttle, Word},
+        metrics::Metrics,
+    },
+    state::EnvironmentId,
+};
 
-/// An environment with this much is posted before its time.
-const EARLY: usize = 1_000_000;
-/// Posts that are under way at once.
-const AT_ONCE: usize = 4;
-/// Environments with metrics waiting; SaaS assigns a thousand to a key.
-const MOST_ENVIRONMENTS: usize = 2_000;
+/// Between looks at how much there is.
+const LOOK: Duration = Duration::from_secs(1);
+/// Records that are larger than what they sum up to, and this, are summed up on disk too.
+const WASTE: usize = 32 << 20;
+/// Environments whose records are summed up at a look.
+const REWRITES: usize = 16;
 
-/// Why SaaS did not take a post.
-#[derive(Debug)]
-pub enum PostError {
-    /// It may take it later; SaaS may say when.
-    Later(Option<Duration>, String),
-    /// It is too large.
-    TooLarge,
-    /// It will never take it.
-    Refused(String),
+/// What the analytics of a process are made of.
+pub struct Setup {
+    /// Where metrics go.
+    pub post: Arc<dyn Post>,
+    /// When; `None`: forwarding is off, and what is posted is discarded.
+    pub pace: Option<Pace>,
+    /// How much is held.
+    pub limits: Limits,
+    /// The disk.
+    pub journal: Option<Arc<dyn Journal>>,
+    /// The stream that messages come from.
+    pub stream: Option<Arc<dyn Acknowledge>>,
+    /// What was sent is safe, and whoever posted it waits for that: it is not SaaS that it goes to.
+    pub sent_is_safe: bool,
+    /// Tell how much waits, where not another forwarder of the process does.
+    pub tells_depth: bool,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
 }
 
-/// Sends the metrics of an environment to SaaS.
-pub trait Post: Send + Sync {
-    /// Sends a body.
-    fn post(&self, environment: EnvironmentId, body: Bytes)
-    -> BoxFuture<'_, Result<(), PostError>>;
+/// What the forwarder is told.
+pub(super) enum Message {
+    /// Something came in.
+    Arrived(Box<Arrived>),
+    /// Everything is to be sent now; tell when nothing is left.
+    Flush(oneshot::Sender<()>),
 }
 
-#[derive(Default)]
-struct Waiting {
-    aggregate: Aggregate,
-    /// Not to be tried again before.
-    not_before: Option<Instant>,
-    backoff: Option<Backoff>,
+/// Something that came in; it takes room until it is summed.
+pub(super) struct Arrived {
+    pub(super) environment: EnvironmentId,
+    pub(super) arrival: Arrival,
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
-/// The metrics that SaaS has not taken yet.
-pub struct Analytics {
-    waiting: Mutex<HashMap<EnvironmentId, Waiting>>,
-    early: Notify,
-    /// `None`: forwarding is off, and what is posted is discarded.
-    interval: Option<Duration>,
-    post: Arc<dyn Post>,
-    metrics: Arc<Metrics>,
+/// Sends what waits.
+pub struct Forwarder {
+    setup: Setup,
+    messages: mpsc::UnboundedReceiver<Message>,
+    is_crowded: Arc<AtomicBool>,
+    flushes: Vec<oneshot::Sender<()>>,
+    failing: Throttle,
+    dropping: HashMap<&'static str, (Throttle, u64)>,
 }
 
-impl Analytics {
-    /// Forwards every `interval`.
-    pub fn new(
-        interval: Option<Duration>,
-        post: Arc<dyn Post>,
-        metrics: Arc<Metrics>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            waiting: Mutex::default(),
-            early: Notify::new(),
-            interval,
-            post,
-            metrics,
-        })
-    }
-
-    /// Takes a posted body.
-    ///
-    /// # Errors
-    /// What is wrong with it, fit for its sender.
-    pub fn take(&self, environment: &EnvironmentId, body: &[u8]) -> Result<(), String> {
-        let posted = post::parse(body)?;
-        if self.interval.is_none() {
-            return Ok(());
-        }
-        let mut waiting = self.lock();
-        if !waiting.contains_key(environment) && waiting.len() >= MOST_ENVIRONMENTS {
-            drop(waiting);
-            self.count_dropped(&Dropped::from([(
-                "environments",
-                posted.metrics.len() as u64,
-            )]));
-            return Ok(());
-        }
-        let aggregate = &mut waiting.entry(environment.clone()).or_default().aggregate;
-        let dropped = aggregate.add(posted);
-        let early = aggregate.bytes() >= EARLY;
-        drop(waiting);
-        self.count_dropped(&dropped);
-        if early {
-            self.early.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Forwards for as long as it is polled.
-    pub async fn run(&self) {
-        let Some(interval) = self.interval else {
-            return std::future::pending().await;
+impl Setup {
+    /// The two ends: where metrics come in, and what sends them.
+    pub fn build(self) -> (Arc<Analytics>, Forwarder) {
+        let (sender, messages) = mpsc::unbounded_channel();
+        let handle = Arc::new(Analytics::new(&self, sender));
+        let forwarder = Forwarder {
+            setup: self,
+            messages,
+            is_crowded: handle.is_crowded.clone(),
+            flushes: Vec::new(),
+            failing: Throttle::new(),
+            dropping: HashMap::new(),
         };
-        let mut due = Instant::now() + interval;
+        (handle, forwarder)
+    }
+}
+
+impl Forwarder {
+    /// Sends for as long as it is polled. What is under way when it is dropped is sent again by the
+    /// next run where a journal or stream has it.
+    pub async fn run(mut self) {
+        let Some(pace) = self.setup.pace else {
+            return self.discard().await;
+        };
+        let mut backlog = Backlog::new(self.setup.limits, pace);
+        let (post, metrics) = (self.setup.post.clone(), self.setup.metrics.clone());
+        let counted = !self.setup.sent_is_safe;
+        let mut under_way = FuturesUnordered::new();
+        let mut is_open = true;
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {
-                    due = Instant::now() + interval;
-                    self.forward(0, false).await;
+            while let Some((environment, batch)) = backlog.take_due(Instant::now()) {
+                let (post, metrics) = (&*post, counted.then_some(&*metrics));
+                under_way.push(send::send(post, metrics, environment, batch, pace.early));
+            }
+            self.tell_flushed(&backlog);
+            let is_crowded = !backlog.has_space();
+            self.is_crowded.store(is_crowded, Ordering::Relaxed);
+            let due = backlog.next_due();
+            let due = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
                 }
-                () = self.early.notified() => self.forward(EARLY, false).await,
+            };
+            tokio::select! {
+                            message = self.messages.recv(), if is_open => match message {
+                                Some(Message::Arrived(arrived)) => self.arrived(&mut backlog, *arrived),
+            Some(Message::Flush(done)) => {
+                                    backlog.flush(Instant::now());
+                                    self.flushes.push(done);
+                                }
+                                // Nobody posts any more; what waits is still sent.
+                                None => is_open = false,
+                            },
+                            Some(sent) = under_way.next() => self.sent(&mut backlog, sent),
+                            () = due => {}
+                            _ = look.tick() => self.look(&mut backlog),
+                        }
+        }
+    }
+
+    /// Forwarding is off.
+    async fn discard(&mut self) {
+        while let Some(message) = self.messages.recv().await {
+            if let Message::Flush(done) = message {
+                let _ = done.send(());
             }
         }
+        std::future::pending::<()>().await;
     }
 
-    /// Posts everything now, within `limit`.
-    pub async fn flush(&self, limit: Duration) {
-        if self.interval.is_some() && timeout(limit, self.forward(0, true)).await.is_err() {
-            tracing::warn!("metrics could not be flushed in time");
+    fn arrived(&mut self, backlog: &mut Backlog, arrived: Arrived) {
+        let environment = &arrived.environment;
+        let (dropped, refused) = backlog.add(environment, arrived.arrival, Instant::now());
+        self.dropped(
+            environment,
+            &dropped,
+            "the bound of the relay's memory is reached",
+        );
+        if let Some(arrival) = refused {
+            self.forget(arrival.mark.as_slice());
         }
     }
 
-    /// Posts the environments that have at least this many bytes.
-    async fn forward(&self, least: usize, now: bool) {
-        let due: Vec<EnvironmentId> = {
-            let waiting = self.lock();
-            let is_due = |w: &Waiting| {
-                let rested = now || w.not_before.is_none_or(|time| time <= Instant::now());
-                rested && !w.aggregate.is_empty() && w.aggregate.bytes() >= least
-            };
-            waiting
-                .iter()
-                .filter(|(_, w)| is_due(w))
-                .map(|(id, _)| id.clone())
-                .collect()
-        };
-        stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |id| self.forward_one(id))
-            .await;
-    }
-
-    async fn forward_one(&self, id: EnvironmentId) {
-        let Some(aggregate) = self
-            .lock()
-            .get_mut(&id)
-            .map(|w| std::mem::take(&mut w.aggregate))
-        else {
+    fn sent(&mut self, backlog: &mut Backlog, sent: Sent) {
+        let Sent {
+            environment,
+            mut batch,
+            later,
+            ..
+        } = sent;
+        for (dropped, reason) in &sent.refused {
+            self.dropped(&environment, dropped, reason);
+        }
+        let now = Instant::now();
+        let Some((retry_after, reason)) = later else {
+            if let Some(Word::Ended { after, .. }) = self.failing.succeeded(now.into_std()) {
+                tracing::info!(?after, "metrics are sent again");
+            }
+            backlog.sent(&environment, &batch, now);
+            self.settle(batch, sent.receipt);
             return;
         };
-        // Given back by its `Drop` if this future is cut off, as a flush is at its deadline.
-        let mut parts = InFlight {
-            analytics: self,
-            id: &id,
-            parts: vec![aggregate],
+        match self.failing.failed(now.into_std()) {
+            Some(Word::Started) => {
+                tracing::warn!(%environment, reason, "metrics could not be sent; they are kept and sent later");
+            }
+            Some(Word::Lasts { since, times }) => {
+                tracing::warn!(%environment, reason, ?since, failures = times, "metrics still cannot be sent; they are kept");
+            }
+            _ => {}
+        }
+        if sent.any_taken || !sent.refused.is_empty() {
+            self.rewrite(&environment, &batch.aggregate.body(), &mut batch.marks);
+        }
+        let dropped = backlog.failed(&environment, batch, retry_after, (now, rand::random()));
+        self.dropped(
+            &environment,
+            &dropped,
+            "the bound of the relay's memory is reached",
+        );
+    }
+
+    /// All of a batch is where it belongs.
+    fn settle(&self, batch: Batch, receipt: Receipt) {
+        self.forget(&batch.marks);
+        for waiter in batch.waiters {
+            // Whoever waited may have been answered for want of time.
+            let _ = waiter.send(receipt);
+        }
+    }
+
+    fn forget(&self, marks: &[Mark]) {
+        let (records, messages) = apart(marks);
+        if let (Some(journal), false) = (&self.setup.journal, records.is_empty()) {
+            journal.replace(records, None);
+        }
+        if let (Some(stream), false) = (&self.setup.stream, messages.is_empty()) {
+            stream.taken(messages);
+        }
+    }
+
+    /// Replaces the records among `marks` by one with this body.
+    fn rewrite(&self, environment: &EnvironmentId, body: &[u8], marks: &mut Vec<Mark>) {
+        let Some(journal) = &self.setup.journal else {
+            return;
         };
-        while let Some(part) = parts.parts.last() {
-            let body = Bytes::from(part.body());
-            let posted = self.post.post(id.clone(), body).await;
-            self.metrics.metrics_forwarded(id.as_str(), posted.is_err());
-            match posted {
-                Ok(()) => {
-                    if let Some(part) = parts.parts.pop() {
-                        self.count_usage(&id, &part);
-                    }
-                    if let Some(waiting) = self.lock().get_mut(&id) {
-                        (waiting.backoff, waiting.not_before) = (None, None);
-                    }
-                }
-                Err(PostError::TooLarge) => {
-                    let split = parts.parts.pop().and_then(Aggregate::split);
-                    match split {
-                        Some((a, b)) => parts.parts.extend([a, b]),
-                        None => self.count_dropped(&Dropped::from([("too_large", 1)])),
-                    }
-                }
-                Err(PostError::Refused(reason)) => {
-                    let count = parts
-                        .parts
-                        .pop()
-                        .map_or(0, |part| part.entries().count() as u64);
-                    tracing::error!(environment = %id, reason, entries = count, "SaaS refused metrics; they are dropped");
-                    self.count_dropped(&Dropped::from([("refused", count)]));
-                }
-                Err(PostError::Later(retry_after, reason)) => {
-                    tracing::warn!(environment = %id, reason, "metrics could not be posted; they are kept");
-                    self.rest(&id, retry_after);
-                    return;
-                }
+        let (records, _) = apart(marks);
+        let size = body.len();
+        let body = bytes::Bytes::copy_from_slice(body);
+        if let Some(number) = journal.replace(records, Some((environment, body))) {
+            marks.retain(|mark| matches!(mark, Mark::Message(_)));
+            marks.push(Mark::Record(number, size));
+        }
+    }
+
+    /// Tells how much there is, and keeps the journal in proportion.
+    fn look(&mut self, backlog: &mut Backlog) {
+        let Depth {
+            items,
+            memory,
+            records,
+            oldest,
+        } = backlog.depth();
+        if self.setup.tells_depth {
+            self.setup
+                .metrics
+                .metrics_waiting(items, memory, oldest.map(Instant::into_std));
+        }
+        let Some(journal) = self.setup.journal.clone() else {
+            return;
+        };
+        if journal.has_gap() {
+            backlog.expose_all();
+        }
+        // Few at a look: a rewrite can be some megabytes for the disk.
+        let is_wasteful = records > WASTE + memory;
+        for _ in 0..REWRITES {
+            let Some(environment) = backlog.rewritable(is_wasteful) else {
+                return;
+            };
+            let this = &*self;
+            backlog.rewrite(&environment, |aggregate, marks| {
+                this.rewrite(&environment, &aggregate.body(), marks);
+            });
+        }
+    }
+
+    fn tell_flushed(&mut self, backlog: &Backlog) {
+        if backlog.is_empty() && !self.flushes.is_empty() && self.messages.is_empty() {
+            for done in self.flushes.drain(..) {
+                let _ = done.send(());
             }
         }
     }
 
-    fn rest(&self, id: &EnvironmentId, retry_after: Option<Duration>) {
-        if let Some(waiting) = self.lock().get_mut(id) {
-            let new = || Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
-            let pause = waiting
-                .backoff
-                .get_or_insert_with(new)
-                .next(retry_after, rand::random());
-            waiting.not_before = Some(Instant::now() + pause);
-        }
-    }
-
-    fn count_usage(&self, id: &EnvironmentId, part: &Aggregate) {
-        for entry in part.entries() {
-            let attribute = |name| entry.attribute(name).unwrap_or_default();
-            let version = entry
-                .attribute("SDK_VERSION")
-                .unwrap_or_else(|| attribute("JAR_VERSION"));
-            self.metrics.sdk_usage(
-                id.as_str(),
-                attribute("SDK_TYPE"),
-                version,
-                attribute("SDK_LANGUAGE"),
-            );
-        }
-    }
-
-    fn count_dropped(&self, dropped: &Dropped) {
+    /// Counts what was dropped, and says so: at first, and at a slowing pace while it goes on.
+    fn dropped(&mut self, environment: &EnvironmentId, dropped: &Dropped, why: &str) {
         for (reason, count) in dropped {
-            self.metrics.metrics_dropped(reason, *count);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<EnvironmentId, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Parts that SaaS has not taken; what is left goes back.
-struct InFlight<'a> {
-    analytics: &'a Analytics,
-    id: &'a EnvironmentId,
-    parts: Vec<Aggregate>,
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        for part in self.parts.drain(..) {
-            let mut waiting = self.analytics.lock();
-            let dropped = waiting
-                .entry(self.id.clone())
-                .or_default()
-                .aggregate
-                .put_back(part);
-            drop(waiting);
-            self.analytics.count_dropped(&dropped);
+            self.setup.metrics.metrics_dropped(reason, *count);
+            let (throttle, all) = self.dropping.entry(reason).or_default();
+            *all += count;
+            if throttle.failed(Instant::now().into_std()).is_some() {
+                tracing::error!(%environment, reason, why, in_all = *all, "metrics of SDKs were dropped");
+            }
         }
     }
 }
+
+fn apart(marks: &[Mark]) -> (Vec<u64>, Vec<StreamId>) {
+    let (mut records, mut messages) = (Vec::new(), Vec::new());
+    for mark in marks {
+        match mark {
+            Mark::Record(number, _) => records.push(*number),
+            Mark::Message(id) => messages.push(*id),
+        }
+    }
+    (records, messages)
+}
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;

@@ -1,116 +1,254 @@
-//! What an SDK posts, read as tolerantly as SDKs write. Pure.
+//! What an SDK posts, and what comes over the Redis stream, read as tolerantly as SDKs write.
+//! Pure. What is not understood is passed through as it was spelled.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use std::{borrow::Cow, fmt};
 
-/// A body of `POST /metrics/{env}`.
-#[derive(Debug, Default, Deserialize)]
-pub struct PostedMetrics {
-    /// Evaluations.
-    #[serde(default, rename = "metricsData", deserialize_with = "list")]
-    pub metrics: Vec<Entry>,
-    /// Who they were for.
-    #[serde(default, rename = "targetData", deserialize_with = "list")]
-    pub targets: Vec<TargetData>,
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::aggregate::{Aggregate, Bounds, Entry, Key, Sdk};
+
+/// A body that was read.
+#[derive(Debug, Default)]
+pub struct Posted {
+    /// Summed already.
+    pub aggregate: Aggregate,
+    /// `environment_id`: messages of the Redis stream name their environment.
+    pub environment: Option<String>,
 }
 
-/// Evaluations of one flag's variation.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct Entry {
-    /// Milliseconds since the Unix epoch.
-    #[serde(default)]
-    pub timestamp: i64,
-    /// How many.
-    pub count: i64,
-    /// What they are of.
-    #[serde(default, deserialize_with = "list")]
-    pub attributes: Vec<KeyValue>,
-    /// What we do not know, passed through.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
-}
-
-/// An attribute.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct KeyValue {
-    /// Its name.
-    #[serde(default)]
-    pub key: String,
-    /// Its value; SDKs send texts, and now and then null or a number.
-    #[serde(default)]
-    pub value: Value,
-}
-
-/// A target that flags were evaluated for.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct TargetData {
-    /// Its identifier.
-    pub identifier: String,
-    /// Everything else, passed through.
-    #[serde(flatten)]
-    pub rest: Map<String, Value>,
-}
-
-impl Entry {
-    /// The text of an attribute.
-    pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes
-            .iter()
-            .find(|a| a.key == name)?
-            .value
-            .as_str()
-    }
-
-    /// The flag: `featureIdentifier`, else `featureName`.
-    pub fn flag(&self) -> &str {
-        let flag = self
-            .attribute("featureIdentifier")
-            .filter(|flag| !flag.is_empty());
-        flag.or_else(|| self.attribute("featureName"))
-            .unwrap_or_default()
-    }
-}
-
-/// A list, or null; items that are null (Node's target) are left out.
-fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    let items: Option<Vec<Option<T>>> = Option::deserialize(deserializer)?;
-    Ok(items.unwrap_or_default().into_iter().flatten().collect())
-}
-
-/// Reads a posted body.
+/// Reads a posted body, or a message.
 ///
 /// # Errors
 /// What is wrong with it, fit for its sender.
-pub fn parse(body: &[u8]) -> Result<PostedMetrics, String> {
+pub fn parse(body: &[u8]) -> Result<Posted, String> {
     if body.trim_ascii().is_empty() {
         return Err("the body is empty".into());
     }
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err("the body is malformed: it is not a JSON object".into());
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let posted: PostedMetrics = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| format!("the body is malformed: {}: {}", error.path(), error.inner()))?;
-    deserializer
-        .end()
+    let mut posted = Posted::default();
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    let read = Body(&mut posted).deserialize(tracked);
+    read.map_err(|error| format!("the body is malformed: {}: {error}", track.path()))?;
+    json.end()
         .map_err(|error| format!("the body is malformed: {error}"))?;
-    if let Some(entry) = posted.metrics.iter().find(|entry| entry.count < 0) {
+    Ok(posted)
+}
+
+struct Body<'a>(&'a mut Posted);
+
+impl<'de> DeserializeSeed<'de> for Body<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Body<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with metricsData and targetData")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let aggregate = &mut self.0.aggregate;
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            match &*name {
+                "metricsData" => map.next_value_seed(List(aggregate, Of::Entries))?,
+                "targetData" => map.next_value_seed(List(aggregate, Of::Targets))?,
+                "environment_id" => self.0.environment = map.next_value()?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a list is of.
+#[derive(Clone, Copy)]
+enum Of {
+    Entries,
+    Targets,
+}
+
+/// A list, or null; items that are null (Node's target) are left out.
+struct List<'a>(&'a mut Aggregate, Of);
+
+impl<'de> DeserializeSeed<'de> for List<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for List<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element::<Option<&RawValue>>()? {
+            match (item, self.1) {
+                (None, _) => {}
+                (Some(item), Of::Entries) => {
+                    add_entry(self.0, item).map_err(de::Error::custom)?;
+                }
+                (Some(item), Of::Targets) => add_target(self.0, item),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An entry: what is summed, and the rest as text.
+#[derive(Default)]
+struct RawEntry<'a> {
+    timestamp: i64,
+    count: i64,
+    attributes: Attributes<'a>,
+    rest: String,
+}
+
+#[derive(Default)]
+struct Attributes<'a>(Vec<Option<Attribute<'a>>>);
+
+#[derive(Deserialize)]
+struct Attribute<'a> {
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    value: Option<&'a RawValue>,
+}
+
+impl Attributes<'_> {
+    /// The text of an attribute: SDKs send texts, and now and then null or a number.
+    fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        let named = |a: &&Attribute<'_>| a.key.as_deref() == Some(name);
+        let raw = self.0.iter().flatten().find(named)?.value?.get();
+        let text = serde_json::from_str::<String>(raw).map(Cow::Owned);
+        Some(text.unwrap_or(Cow::Borrowed(raw))).filter(|text| !text.is_empty())
+    }
+}
+
+fn add_entry(aggregate: &mut Aggregate, item: &RawValue) -> Result<(), String> {
+    let entry: RawEntry<'_> =
+        serde_json::from_str(item.get()).map_err(|error| error.to_string())?;
+    let text = |name| entry.attributes.text(name).unwrap_or_default();
+    let flag = entry.attributes.text("featureIdentifier");
+    let flag = flag.unwrap_or_else(|| text("featureName"));
+    if entry.count < 0 {
         return Err(format!(
-            "a count of {} for flag {:?} is below 0",
-            entry.count,
-            entry.flag()
+            "a count of {} for flag {flag:?} is below 0",
+            entry.count
         ));
     }
-    Ok(posted)
+    let (language, version) = (text("SDK_LANGUAGE"), text("SDK_VERSION"));
+    let key = Key::new([&flag, &text("variationIdentifier"), &language, &version]);
+    let version = if version.is_empty() {
+        text("JAR_VERSION")
+    } else {
+        version
+    };
+    let entry = Entry {
+        count: entry.count,
+        timestamp: entry.timestamp,
+        sdk: Sdk {
+            kind: text("SDK_TYPE").into(),
+            version: version.into(),
+            language: language.into(),
+        },
+        rest: entry.rest.into(),
+    };
+    // Without bounds nothing is refused.
+    let _ = aggregate.add_entry(key, entry, &Bounds::NONE);
+    Ok(())
+}
+
+fn add_target(aggregate: &mut Aggregate, item: &RawValue) {
+    #[derive(Deserialize)]
+    struct Target<'a> {
+        #[serde(borrow)]
+        identifier: Cow<'a, str>,
+    }
+    // One without an identifier is nobody: no reason to refuse the others.
+    if let Ok(target) = serde_json::from_str::<Target<'_>>(item.get()) {
+        let _ = aggregate.add_target(&target.identifier, item.get(), &Bounds::NONE);
+    }
+}
+
+impl<'de> Deserialize<'de> for RawEntry<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = RawEntry<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an entry of metricsData")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEntry<'de>, A::Error> {
+                let mut entry = RawEntry::default();
+                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                    match &*name {
+                        "timestamp" => entry.timestamp = number("timestamp", map.next_value()?)?,
+                        "count" => entry.count = number("count", map.next_value()?)?,
+                        name => {
+                            let value: &RawValue = map.next_value()?;
+                            if name == "attributes" {
+                                let list: Option<_> =
+                                    serde_json::from_str(value.get()).map_err(|error| {
+                                        de::Error::custom(format!("attributes: {error}"))
+                                    })?;
+                                entry.attributes.0 = list.unwrap_or_default();
+                            }
+                            if !entry.rest.is_empty() {
+                                entry.rest.push(',');
+                            }
+                            entry.rest += &serde_json::Value::from(name).to_string();
+                            entry.rest.push(':');
+                            entry.rest += value.get();
+                        }
+                    }
+                }
+                Ok(entry)
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// A whole number, however it is spelled; absent where it is null.
+fn number<E: de::Error>(name: &str, value: Option<serde_json::Number>) -> Result<i64, E> {
+    let Some(value) = value else { return Ok(0) };
+    let float = || {
+        let float = value.as_f64().filter(|float| float.fract() == 0.0)?;
+        // Beyond 2^53 a float is no count any more.
+        #[expect(clippy::cast_possible_truncation)] // just checked
+        (float.abs() <= 9_007_199_254_740_992.0).then_some(float as i64)
+    };
+    let whole = value.as_i64().or_else(float);
+    whole.ok_or_else(|| E::custom(format!("{name}: {value} is not a whole number of 64 bits")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn round_trip(body: &str) -> serde_json::Value {
+        let posted = parse(body.as_bytes()).unwrap();
+        let body = posted.aggregate.body();
+        assert!(body.len() <= posted.aggregate.body_bytes() + 64);
+        serde_json::from_slice(&body).unwrap()
+    }
 
     #[test]
     fn what_real_sdks_send_is_read() {
@@ -118,7 +256,9 @@ mod tests {
             "{}",
             r#"{"metricsData":null,"targetData":null}"#,
             r#"{"metricsData":[{"timestamp":1,"count":2,"metricsType":"FFMETRICS","attributes":[{"key":"featureName","value":"f"}]}]}"#,
+            r#"{"metricsData":[null,{"count":2,"attributes":null},{"timestamp":null,"count":3.0,"attributes":[null,{}]}]}"#,
             r#"{"targetData":[{"identifier":"t","name":"T","attributes":[{}]},null]}"#,
+            r#"{"targetData":[{"identifier":null},{"name":"T"},{},7,{"identifier":7}]}"#,
         ] {
             assert!(
                 parse(body.as_bytes()).is_ok(),
@@ -133,10 +273,55 @@ mod tests {
             "{",
             "{} x",
             r#"{"metricsData":7}"#,
+            r#"{"metricsData":[7]}"#,
             r#"{"metricsData":[{"count":-1}]}"#,
             r#"{"metricsData":[{"count":"x"}]}"#,
+            r#"{"metricsData":[{"count":1.5}]}"#,
+            r#"{"metricsData":[{"count":99999999999999999999}]}"#,
+            r#"{"metricsData":[{"count":1,"attributes":7}]}"#,
+            r#"{"targetData":"x"}"#,
         ] {
             assert!(parse(body.as_bytes()).is_err(), "{body}");
         }
+        assert!(parse(b"{\"metricsData\":[{\"x\":\"\xff\"}]}").is_err());
+        let deep = format!("{{\"x\":{}", "[".repeat(1_000_000));
+        assert!(parse(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_passed_on_as_it_was_spelled() {
+        let body = r#"{"metricsData":[{"timestamp":5,"count":2,"metricsType":"FFMETRICS","odd":1.50e1,"attributes":[{"key":"featureIdentifier","value":"f"},{"key":"n","value":7}]}],"targetData":[{"identifier":"t","odd":{"a":1.0},"attributes":[{}]}]}"#;
+        let posted = parse(body.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(posted.aggregate.body()).unwrap(), body);
+    }
+
+    #[test]
+    fn a_faulty_target_costs_no_other() {
+        let body =
+            round_trip(r#"{"targetData":[{"identifier":null},{"identifier":"t","name":"T"},{}]}"#);
+        assert_eq!(body["targetData"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn messages_name_their_environment() {
+        let message = r#"{"environment_id":"e","targetData":[{"identifier":"t"}]}"#;
+        let posted = parse(message.as_bytes()).unwrap();
+        assert_eq!(posted.environment.as_deref(), Some("e"));
+        assert_eq!(posted.aggregate.message("e"), message.as_bytes());
+        assert_eq!(
+            Aggregate::default().message("e"),
+            br#"{"environment_id":"e"}"#
+        );
+    }
+
+    #[test]
+    fn java_has_only_the_name_of_a_flag() {
+        let body = r#"{"metricsData":[
+            {"count":1,"attributes":[{"key":"featureName","value":"f"},{"key":"JAR_VERSION","value":"1.0"}]},
+            {"count":2,"attributes":[{"key":"featureIdentifier","value":""},{"key":"featureName","value":"f"}]}]}"#;
+        let posted = parse(body.as_bytes()).unwrap();
+        let entries: Vec<_> = posted.aggregate.entries().collect();
+        assert_eq!((entries.len(), entries[0].count), (1, 3));
+        assert_eq!(&*entries[0].sdk.version, "1.0");
     }
 }

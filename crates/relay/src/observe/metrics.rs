@@ -20,6 +20,10 @@ use requests::Requests;
 
 /// Most combinations of SDK type, version and language.
 const MOST_SDKS: usize = 500;
+/// Most series of SDK usage over all environments.
+const MOST_USAGES: usize = 20_000;
+/// Most environments that metrics came for: their names can come from a stream's messages.
+const MOST_SENDERS: usize = 5_000;
 
 /// Everything that `/metrics` tells.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub struct Metrics {
     requests: Requests,
     families: Families,
     sdks: Bounded<3>,
+    usages: Bounded<4>,
+    senders: Bounded<1>,
+    /// When the oldest metrics that wait came in.
+    oldest_metrics: Mutex<Option<Instant>>,
     /// When each environment's snapshot was last confirmed: ages are told at a scrape.
     confirmed: Mutex<HashMap<Box<str>, Instant>>,
     /// Whose name events to SDKs are counted under.
@@ -53,6 +61,9 @@ impl Metrics {
             requests,
             families,
             sdks: Bounded::new(MOST_SDKS),
+            usages: Bounded::new(MOST_USAGES),
+            senders: Bounded::new(MOST_SENDERS),
+            oldest_metrics: Mutex::default(),
             confirmed: Mutex::default(),
             replica: AtomicBool::new(false),
         }
@@ -103,7 +114,18 @@ This page is made from the code that counts.
             let gauges = &self.families.snapshot_age;
             gauges.with_label_values(&[&**environment]).set(age);
         }
+        let oldest = *self.oldest_metrics();
+        let age = oldest.map_or(0.0, |oldest| {
+            now.saturating_duration_since(oldest).as_secs_f64()
+        });
+        self.families.metrics_age.set(age);
         self.registrar.encode()
+    }
+
+    fn oldest_metrics(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.oldest_metrics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn confirmed(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Instant>> {
@@ -125,10 +147,24 @@ This page is made from the code that counts.
 
     /// A metric report went to SaaS, or failed to.
     pub fn metrics_forwarded(&self, environment: &str, error: bool) {
+        let [environment] = self.senders.labels([environment]);
         self.families
             .metrics_forwarded
-            .with_label_values(&[environment, word(error)])
+            .with_label_values(&[&*environment, word(error)])
             .inc();
+    }
+
+    /// A post of SDK metrics was answered; `kept` is one of a few words.
+    pub fn metrics_taken(&self, kept: &'static str) {
+        self.families.metrics_taken.with_label_values(&[kept]).inc();
+    }
+
+    /// So much waits to be sent, since `oldest`.
+    pub fn metrics_waiting(&self, items: usize, bytes: usize, oldest: Option<Instant>) {
+        let whole = |n| i64::try_from(n).unwrap_or(i64::MAX);
+        self.families.metrics_items.set(whole(items));
+        self.families.metrics_bytes.set(whole(bytes));
+        *self.oldest_metrics() = oldest;
     }
 
     /// `count` metrics of SDKs were dropped. `reason` is one of a few words.
@@ -142,9 +178,10 @@ This page is made from the code that counts.
     /// An SDK showed itself, in words of its own: bounded.
     pub fn sdk_usage(&self, environment: &str, kind: &str, version: &str, language: &str) {
         let [kind, version, language] = self.sdks.labels([kind, version, language]);
+        let usage = [environment, &*kind, &*version, &*language];
         self.families
             .sdk_usage
-            .with_label_values(&[environment, &*kind, &*version, &*language])
+            .with_label_values(&self.usages.labels(usage))
             .inc();
     }
 

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 mod admin;
 pub mod demo;
 pub mod fleet;
+mod forwarding;
+mod journal;
 mod primary;
 mod publish;
 mod replica;
@@ -25,11 +27,10 @@ mod wiring;
 pub use stop::Signals;
 
 use crate::{
-    analytics::Analytics,
     hub::{Hub, driver::Pace},
     observe::{health::HealthReport, metrics::Metrics},
     server::{
-        App, Intake, Limits, Lookup, Parts, TargetSink, Targets,
+        App, Limits, Lookup, Parts, TargetSink, Targets,
         admin::Admin,
         listen, route,
         tls::{Tls, TlsError},
@@ -43,6 +44,7 @@ use crate::{
     store::redis::Pace as StorePace,
     systemd::{self, Manager},
 };
+use forwarding::{Forwarding, Stages};
 use publish::Stores;
 use secrets::AuthSecrets;
 
@@ -65,6 +67,8 @@ pub struct Tuning {
     pub redis: StorePace,
     /// Paces of a replica.
     pub replica: ReplicaPace,
+    /// Paces of what a primary reads of replicas' metrics.
+    pub metrics_stream: crate::analytics::stream::ConsumerPace,
 }
 
 /// How often files that may change are read.
@@ -234,8 +238,7 @@ struct Cast {
     /// Whether what is held can be kept, or followed.
     is_healthy: Box<dyn Fn() -> bool + Send + Sync>,
     status: watch::Receiver<Status>,
-    analytics: Arc<Analytics>,
-    intake: Arc<dyn Intake>,
+    forwarding: Forwarding,
     target_sink: Option<Arc<dyn TargetSink>>,
     lookup: Option<Arc<dyn Lookup>>,
 }
@@ -282,7 +285,7 @@ pub async fn run(
         hub: hub.clone(),
         metrics: metrics.clone(),
         secrets: auth_secrets.secrets(),
-        intake: cast.intake,
+        intake: Arc::new(wiring::MetricsIntake(cast.forwarding.stages.intake())),
         target_sink: cast.target_sink,
         lookup: cast.lookup,
         targets: std::mem::take(&mut core.targets),
@@ -297,7 +300,7 @@ pub async fn run(
     let mut running = Running {
         app: app.clone(),
         hub: hub.clone(),
-        analytics: cast.analytics,
+        stages: cast.forwarding.stages,
         stop_source: CancellationToken::new(),
         close: CancellationToken::new(),
         critical: JoinSet::new(),
@@ -329,7 +332,8 @@ pub async fn run(
     let watch = wiring::watch_health(cast.status, relay.clone(), metrics, interval);
     running.spawn(("the watch of health", Box::pin(watch)));
     cast.tasks.into_iter().for_each(|task| running.spawn(task));
-    for (name, keeper) in cast.keepers {
+    let forwarders = cast.forwarding.tasks;
+    for (name, keeper) in cast.keepers.into_iter().chain(forwarders) {
         running.keepers.spawn(async move {
             keeper.await;
             name
@@ -354,7 +358,7 @@ pub async fn run(
 struct Running {
     app: Arc<App>,
     hub: Arc<Hub>,
-    analytics: Arc<Analytics>,
+    stages: Stages,
     stop_source: CancellationToken,
     close: CancellationToken,
     critical: JoinSet<&'static str>,
@@ -437,7 +441,7 @@ impl Running {
         let streams = self.hub.drain(spread);
         // Balancers and clients need a moment to see that this relay is not ready any more.
         let notice = tokio::time::sleep((limit / 5).min(Duration::from_secs(2)));
-        let flush = self.analytics.flush(limit * 8 / 10);
+        let flush = self.stages.flush(limit * 8 / 10);
         tokio::join!(streams, notice, flush);
         self.close.cancel();
         self.stop_source.cancel();
@@ -447,10 +451,14 @@ impl Running {
                 tracing::debug!(task = ended.unwrap_or("a task"), "ended");
             }
         };
-        let _ = tokio::time::timeout_at(deadline, all_listeners_closed).await;
+        let _ = tokio::time::timeout_at(deadline - limit / 10, all_listeners_closed).await;
         // What came in the last moments.
         let rest = deadline.saturating_duration_since(Instant::now());
-        self.analytics.flush(rest).await;
+        if !self.stages.flush(rest).await {
+            tracing::warn!(
+                "metrics of SDKs could not all be sent within DRAIN_SECONDS; what is on disk or on the Redis stream is sent after the next start, what was in memory alone is lost"
+            );
+        }
     }
 }
 

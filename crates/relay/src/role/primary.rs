@@ -5,12 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    Cast, Core, RunError, Task, Tuning,
+    Cast, Core, RunError, Task, Tuning, forwarding,
     publish::Stores,
     wiring::{self, TargetSinks},
 };
 use crate::{
-    analytics::Analytics,
     observe::metrics::Metrics,
     redis::{Redis, RedisFault, cache::Cache, layout},
     server::Targets,
@@ -38,13 +37,14 @@ const MOST_WARM_START: Duration = Duration::from_secs(5);
 /// What makes a primary.
 pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
     let settings = &core.settings;
-    let embedded = match &settings.data_dir {
+    let opened = match &settings.data_dir {
         Some(path) => {
             let (writer, targets) = (&core.writer, &core.targets);
             Some(open_store(path, writer, targets, settings.and_rules).await?)
         }
         None => None,
     };
+    let embedded = opened.as_ref().map(|(store, _)| store.clone());
     let fetcher = Arc::new(Fetcher {
         client: client(settings, &core.tuning, &core.metrics)?,
         relay: core.relay.clone(),
@@ -59,25 +59,22 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
     };
     let mut target_writer = None;
     let mut lookup = None;
+    let mut redis = None;
     if settings.redis.server.is_some() {
         let kept = with_redis(core, &fetcher, &status_view, &mut tasks, &mut keepers).await?;
         stores.redis = Some(kept.store);
         target_writer = Some(kept.targets);
         lookup = Some(kept.lookup);
+        redis = Some(kept.redis);
     } else if embedded.is_none() {
         tracing::info!(
             "neither DATA_DIR nor REDIS_ADDRESS is set: what is held lives in memory, and a restart needs SaaS"
         );
     }
     let settings = &core.settings;
-    let interval = core.tuning.metric_post.or(settings.metric_post_interval);
-    let analytics = Analytics::new(interval, wiring::poster(&fetcher), core.metrics.clone());
+    let poster = wiring::poster(&fetcher);
+    let forwarding = forwarding::of_primary(core, poster, opened, redis.as_ref());
     let (forward, forwarder) = wiring::forward_targets(&fetcher, settings.forward_targets);
-    let run = analytics.clone();
-    tasks.push((
-        "the metrics forwarder",
-        Box::pin(async move { run.run().await }),
-    ));
     tasks.push(("the target forwarder", Box::pin(forwarder)));
     if let Some(path) = settings.proxy_key_file.clone() {
         let file = SecretFile::new("PROXY_KEY_FILE", path, core.tuning.watch.0);
@@ -102,8 +99,7 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
         stores,
         is_healthy: Box::new(move || health.are_healthy()),
         status: status_view,
-        intake: Arc::new(wiring::MetricsIntake(analytics.clone())),
-        analytics,
+        forwarding,
         target_sink: Some(Arc::new(TargetSinks {
             embedded,
             redis: target_writer,
@@ -114,6 +110,7 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
 }
 
 struct Kept {
+    redis: Arc<Redis>,
     store: RedisStore,
     targets: TargetWriter,
     lookup: Arc<dyn crate::server::Lookup>,
@@ -171,6 +168,7 @@ async fn with_redis(
     let (targets, write_targets) = TargetWriter::new(link);
     tasks.push(("the writer of targets", Box::pin(write_targets)));
     Ok(Kept {
+        redis,
         store,
         targets,
         lookup: Arc::new(wiring::RedisLookup {
@@ -207,18 +205,20 @@ pub(super) async fn open_store(
     writer: &writer::WriterHandle,
     targets: &Targets,
     and_rules: bool,
-) -> Result<Arc<EmbeddedStore>, RunError> {
+) -> Result<forwarding::Kept, RunError> {
     let fault = |reason: String| RunError::Store {
         path: path.to_owned(),
         reason,
     };
     let owned = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
-        let (store, loaded) = EmbeddedStore::open(&owned).map_err(|error| error.to_string())?;
-        Ok::<_, String>((store, loaded.targets(), loaded.restored(and_rules)))
+        let (store, mut loaded) = EmbeddedStore::open(&owned).map_err(|error| error.to_string())?;
+        let journal = loaded.take_journal();
+        let restored = loaded.restored(and_rules);
+        Ok::<_, String>((store, loaded.targets(), restored, journal))
     });
     let opened = opened.await.map_err(|error| fault(error.to_string()))?;
-    let (store, kept_targets, restored) = opened.map_err(fault)?;
+    let (store, kept_targets, restored, journal) = opened.map_err(fault)?;
     for (environment, target, size) in kept_targets {
         targets.remember(&environment, &target, size);
     }
@@ -228,7 +228,7 @@ pub(super) async fn open_store(
         restored.map_err(|_| RunError::Died("the state's writer"))?;
     }
     tracing::info!(environments, path = %path.display(), "the embedded store is open");
-    Ok(Arc::new(store))
+    Ok((Arc::new(store), journal))
 }
 
 fn client(

@@ -6,13 +6,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cast, Core, RunError, boxed,
+    Cast, Core, RunError, boxed, forwarding,
     primary::open_store,
     publish::Stores,
     wiring::{self, TargetSinks},
 };
 use crate::{
-    analytics::Analytics,
     redis::{Redis, cache::Cache},
     source::{
         replica::{Finder, Replica},
@@ -30,20 +29,18 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
     let link = redis.commands().clone();
     let cache = Cache::new(link.clone(), core.relay.clone(), settings.and_rules);
     // What was held when the process ended, for a start while Redis is away.
-    let embedded = match &settings.data_dir {
+    let opened = match &settings.data_dir {
         Some(path) => {
             let (writer, targets) = (&core.writer, &core.targets);
             Some(open_store(path, writer, targets, settings.and_rules).await?)
         }
         None => None,
     };
+    let embedded = opened.as_ref().map(|(store, _)| store.clone());
     let (finder, found) = Finder::new(cache.clone());
     let (status, status_view) = watch::channel(Status::default());
     let (targets, write_targets) = TargetWriter::new(link.clone());
-    let interval = core.tuning.metric_post.or(settings.metric_post_interval);
-    let poster = wiring::handover(link.clone(), settings.metrics_stream_max_len, &core.metrics);
-    let analytics = Analytics::new(interval, poster, core.metrics.clone());
-    let run = analytics.clone();
+    let forwarding = forwarding::of_replica(core, opened, &redis);
     let mut tasks = vec![("the writer of targets", boxed(write_targets))];
     tasks.extend(wiring::follow_password(
         &redis,
@@ -60,10 +57,6 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
         pace: core.tuning.replica,
         found,
     };
-    tasks.push((
-        "the metrics forwarder",
-        boxed(async move { run.run().await }),
-    ));
     let stores = Stores {
         embedded: embedded.clone(),
         redis: None,
@@ -79,8 +72,7 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
         is_healthy: Box::new(move || link.is_healthy() && health.are_healthy()),
         stores,
         status: status_view,
-        intake: Arc::new(wiring::MetricsIntake(analytics.clone())),
-        analytics,
+        forwarding,
         target_sink: Some(Arc::new(TargetSinks {
             embedded,
             redis: Some(targets),

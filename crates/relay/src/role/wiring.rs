@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Task, boxed};
 use crate::{
-    analytics::{Analytics, Post, PostError},
+    analytics::{Analytics, Post, PostError, Receipt, aggregate::Aggregate},
     observe::{
         health::{ConfigState, StreamState},
         metrics::{Flow, Metrics, Subscribed},
     },
-    redis::{Link, Redis, cache::Cache, layout},
+    redis::{Redis, cache::Cache},
     server::{Asked, Intake, Lookup, TargetSink},
     settings::Settings,
     source::{
@@ -65,8 +65,12 @@ impl Observer for UpstreamMetrics {
 pub(super) struct MetricsIntake(pub(super) Arc<Analytics>);
 
 impl Intake for MetricsIntake {
-    fn take(&self, environment: &EnvironmentId, body: &[u8]) -> Result<(), String> {
-        self.0.take(environment, body)
+    fn take<'a>(
+        &'a self,
+        environment: &'a EnvironmentId,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move { self.0.take(environment, body).await.map(|_| ()) })
     }
 }
 
@@ -78,68 +82,40 @@ pub(super) fn poster(fetcher: &Arc<Fetcher>) -> Arc<dyn Post> {
 }
 
 impl Post for SaasPoster {
-    fn post(
-        &self,
-        environment: EnvironmentId,
-        body: Bytes,
-    ) -> BoxFuture<'_, Result<(), PostError>> {
+    fn post<'a>(
+        &'a self,
+        environment: &'a EnvironmentId,
+        part: &'a Aggregate,
+    ) -> BoxFuture<'a, Result<Receipt, PostError>> {
         Box::pin(async move {
-            let posted = self.0.client.post_metrics(environment.as_str(), body).await;
-            posted.map_err(|error| match &error {
-                UpstreamError::Status {
-                    status,
-                    retry_after,
-                } => match status.as_u16() {
-                    413 => PostError::TooLarge,
-                    408 | 425 | 429 | 500.. => PostError::Later(*retry_after, error.to_string()),
-                    _ => PostError::Refused(error.to_string()),
-                },
-                // The token was good a moment ago: it is this environment that is refused.
-                UpstreamError::TokenRefused(status) if status.as_u16() == 403 => {
-                    PostError::Refused(error.to_string())
-                }
-                _ => PostError::Later(None, error.to_string()),
-            })
+            let (client, body) = (&self.0.client, Bytes::from(part.body()));
+            match client.post_metrics(environment.as_str(), body).await {
+                Ok(()) => Ok(Receipt::Safe),
+                Err(error) => Err(post_error(&error)),
+            }
         })
     }
 }
 
-struct StreamPoster {
-    link: Link,
-    length: usize,
-    metrics: Arc<Metrics>,
-}
-
-/// Hands metrics to the primary over Redis.
-pub(super) fn handover(link: Link, length: u32, metrics: &Arc<Metrics>) -> Arc<dyn Post> {
-    Arc::new(StreamPoster {
-        link,
-        length: usize::try_from(length).unwrap_or(usize::MAX),
-        metrics: metrics.clone(),
-    })
-}
-
-impl Post for StreamPoster {
-    fn post(
-        &self,
-        environment: EnvironmentId,
-        body: Bytes,
-    ) -> BoxFuture<'_, Result<(), PostError>> {
-        Box::pin(async move {
-            // The body is an object: it gets one field more.
-            let rest = body.strip_prefix(b"{").unwrap_or_default();
-            let id = serde_json::to_string(environment.as_str()).unwrap_or_default();
-            let mut message = format!("{{\"environment_id\":{id},").into_bytes();
-            message.extend_from_slice(rest);
-            let mut command = redis::cmd("XADD");
-            command.arg(layout::METRICS).arg("MAXLEN").arg(self.length);
-            command.arg("*").arg(layout::FIELD).arg(message);
-            let sent = self.link.run::<String>(&command).await;
-            self.metrics
-                .message(Flow::ReplicaMetrics, layout::METRICS, sent.is_err());
-            sent.map(drop)
-                .map_err(|fault| PostError::Later(None, fault.to_string()))
-        })
+/// What becomes of metrics that SaaS did not take.
+fn post_error(error: &UpstreamError) -> PostError {
+    let reason = error.to_string();
+    match error {
+        UpstreamError::Status {
+            status,
+            retry_after,
+        } => match status.as_u16() {
+            413 => PostError::TooLarge,
+            400 | 422 => PostError::Invalid(reason),
+            // Of a gateway, a passing fault or a limit.
+            300..400 | 407 | 408 | 421 | 425 | 429 | 500.. => {
+                PostError::Later(*retry_after, reason)
+            }
+            _ => PostError::Refused(reason),
+        },
+        // The token was good a moment ago: it is this environment that is refused.
+        UpstreamError::TokenRefused(status) if status.as_u16() == 403 => PostError::Refused(reason),
+        _ => PostError::Later(None, reason),
     }
 }
 

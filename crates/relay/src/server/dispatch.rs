@@ -165,10 +165,17 @@ impl App {
                 return Ok(Outcome::Answer(answer));
             }
         };
-        let body = self.read_body(head, &route, body).await?;
-        let request = Request { head, body };
+        let request = Request {
+            head,
+            body: Bytes::new(),
+        };
         let answer = match &route {
-            Route::Auth => self.auth(&request).await?,
+            Route::Auth => {
+                let (limit, status) = (self.parts.limits.body, StatusCode::PAYLOAD_TOO_LARGE);
+                let body = self.read_body(body, limit, status).await?;
+                self.auth(&Request { head, body }).await?
+            }
+            Route::PostMetrics(env) => self.post_metrics(head, env.as_deref(), body).await?,
             Route::Flags(env) => self.flags(&request, env).await?,
             Route::Flag(env, id) => self.flag(&request, env, id).await?,
             Route::Groups(env) => self.groups(&request, env).await?,
@@ -184,7 +191,6 @@ impl App {
                 }
                 return Ok(Outcome::Stream(stream));
             }
-            Route::PostMetrics(env) => self.post_metrics(&request, env.as_deref()).await?,
             Route::Prometheus => self.prometheus(),
             Route::Health => self.health(),
             Route::Live => self.live(),
@@ -193,26 +199,18 @@ impl App {
         Ok(Outcome::Answer(answer))
     }
 
-    async fn read_body(
+    /// Reads a body of at most `limit` bytes; a larger one is refused with `status`.
+    pub(super) async fn read_body(
         &self,
-        head: &Parts,
-        route: &Route<'_>,
         body: Incoming,
+        limit: usize,
+        status: StatusCode,
     ) -> Result<Bytes, Refusal> {
-        if head.method != Method::POST {
-            return Ok(Bytes::new());
-        }
-        let limits = &self.parts.limits;
-        let (limit, status) = match route {
-            // Node repeats a refused body for ever unless the answer is 400.
-            Route::PostMetrics(_) => (limits.metrics_body, StatusCode::BAD_REQUEST),
-            _ => (limits.body, StatusCode::PAYLOAD_TOO_LARGE),
-        };
         let too_large = || Refusal::new(status, format!("the body is larger than {limit} bytes"));
         if hyper::body::Body::size_hint(&body).lower() > limit as u64 {
             return Err(too_large());
         }
-        match timeout(limits.read, Limited::new(body, limit).collect()).await {
+        match timeout(self.parts.limits.read, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) => Err(Refusal::bad_request("the body did not arrive whole")),

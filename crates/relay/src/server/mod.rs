@@ -57,6 +57,8 @@ pub struct Limits {
     pub held: usize,
     /// Bytes of a metrics body.
     pub metrics_body: usize,
+    /// Bytes of metrics bodies that are read at once; more wait for their turn.
+    pub metrics_bodies: usize,
     /// Bytes of any other body.
     pub body: usize,
     /// For reading a request's head, and its body.
@@ -75,6 +77,7 @@ impl Default for Limits {
             hold: Duration::from_secs(20),
             held: 10_000,
             metrics_body: 4 << 20,
+            metrics_bodies: 64 << 20,
             body: 1 << 20,
             read: Duration::from_secs(30),
             idle: Duration::from_mins(2),
@@ -86,11 +89,16 @@ impl Default for Limits {
 
 /// Where posted metrics go.
 pub trait Intake: Send + Sync {
-    /// Takes a body that was posted for an environment.
+    /// Takes a body that was posted for an environment; ready as soon as it is safe, and soon in
+    /// any case.
     ///
     /// # Errors
     /// What is wrong with the body, fit for its sender.
-    fn take(&self, environment: &EnvironmentId, body: &[u8]) -> Result<(), String>;
+    fn take<'a>(
+        &'a self,
+        environment: &'a EnvironmentId,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<(), String>>;
 }
 
 /// Who else wants to know of a target that came with auth.
@@ -160,6 +168,8 @@ pub struct App {
     secrets: ArcSwap<Secrets>,
     refused: RefusedTokens,
     holding: Semaphore,
+    /// Bytes of metrics bodies that may still be read.
+    metrics_bodies: Semaphore,
     draining: AtomicBool,
     drain: tokio_util::sync::CancellationToken,
 }
@@ -177,6 +187,7 @@ impl App {
             secrets: ArcSwap::from_pointee(parts.secrets.clone()),
             refused: RefusedTokens::new(),
             holding: Semaphore::new(parts.limits.held),
+            metrics_bodies: Semaphore::new(parts.limits.metrics_bodies),
             draining: AtomicBool::new(false),
             drain: tokio_util::sync::CancellationToken::new(),
             parts,

@@ -1,33 +1,72 @@
 //! `POST /metrics/{env}`: what SDKs counted.
 
-use http::{StatusCode, header};
+use http::{StatusCode, header, request::Parts};
+use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
 
 use super::{
-    App, Request,
+    App,
     respond::{self, Answer, Refusal},
 };
 use crate::state::EnvironmentId;
 
+/// The body of a refused post is read up to here, so that its connection can go on.
+const READ_IN_VAIN: u64 = 64 << 10;
+
 impl App {
     pub(super) async fn post_metrics(
         &self,
-        request: &Request<'_>,
+        head: &Parts,
         path: Option<&str>,
+        body: Incoming,
     ) -> Result<Answer, Refusal> {
+        // Node repeats a refused body for ever unless the answer is 400.
+        let (limit, status) = (self.parts.limits.metrics_body, StatusCode::BAD_REQUEST);
+        let environment = match self.metrics_environment(head, path).await {
+            Ok(environment) => environment,
+            Err(refusal) => {
+                if body.size_hint().upper().is_some_and(|n| n <= READ_IN_VAIN) {
+                    let _ = self.read_body(body, limit, status).await;
+                }
+                return Err(refusal);
+            }
+        };
+        let size = body.size_hint().upper().unwrap_or(u64::MAX);
+        let size = usize::try_from(size).unwrap_or(limit).clamp(1, limit);
+        let room = self
+            .metrics_bodies
+            .acquire_many(u32::try_from(size).unwrap_or(u32::MAX));
+        let _room = timeout(self.parts.limits.read, room).await.map_err(|_| {
+            Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many metrics are being posted; try again",
+            )
+        })?;
+        let body = self.read_body(body, limit, status).await?;
+        self.parts
+            .intake
+            .take(&environment, body)
+            .await
+            .map_err(Refusal::bad_request)?;
+        Ok(respond::json(StatusCode::OK, "{}"))
+    }
+
+    /// Whom the metrics are for, if they may be posted.
+    async fn metrics_environment(
+        &self,
+        head: &Parts,
+        path: Option<&str>,
+    ) -> Result<EnvironmentId, Refusal> {
         let environment = match (self.parts.bypass_auth, path) {
             (true, Some(path)) => EnvironmentId::from(path),
-            _ => self.writer(&request.head.headers, path).await?.0,
+            _ => self.writer(&head.headers, path).await?.0,
         };
-        let coding = request.head.headers.get(header::CONTENT_ENCODING);
+        let coding = head.headers.get(header::CONTENT_ENCODING);
         if coding.is_some_and(|coding| coding != "identity") {
             return Err(Refusal::bad_request(
                 "a compressed body is not taken; send it plain",
             ));
         }
-        self.parts
-            .intake
-            .take(&environment, &request.body)
-            .map_err(Refusal::bad_request)?;
-        Ok(respond::json(StatusCode::OK, "{}"))
+        Ok(environment)
     }
 }

@@ -17,9 +17,6 @@ pub(super) fn not_supported_yet(settings: &Settings) -> Option<Fault> {
 /// Of the `changed` settings, those that have no effect, with the reason.
 pub(super) fn not_yet_effective(changed: &[&'static str]) -> Vec<(&'static str, &'static str)> {
     let reason = |name: &str| match name {
-        "METRICS_STREAM_READ_CONCURRENCY" => {
-            Some("the stream of metrics is not read by this build yet")
-        }
         "GCP_PROFILER_ENABLED" | "PPROF" | "PPROF_ADDRESS" => {
             Some("profiles are not supported by this build yet")
         }

@@ -1,7 +1,9 @@
 //! Every family besides those of requests: name, labels, buckets, help. The published names are to
 //! the letter, though they break the naming rules of today: dashboards and alerts know them.
 
-use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 
 use super::registrar::Registrar;
 
@@ -92,6 +94,10 @@ pub(super) struct Families {
     pub(super) tls_not_after: GaugeVec,
     pub(super) tls_reloads: IntCounterVec,
     pub(super) tls_handshakes_failed: IntCounter,
+    pub(super) metrics_taken: IntCounterVec,
+    pub(super) metrics_items: IntGauge,
+    pub(super) metrics_bytes: IntGauge,
+    pub(super) metrics_age: Gauge,
 }
 
 impl Families {
@@ -178,7 +184,7 @@ impl Families {
             reconciled: r.counters("ff_proxy_reconciliation_changes", &["change"],
                 "What reconciliations found: created, patched or deleted."),
             metrics_dropped: r.counters("ff_proxy_metrics_dropped", &["reason"],
-                "Metrics of SDKs that were dropped, by reason."),
+                "Entries and targets of SDK metrics that were dropped, by reason."),
             other_primary: r.int_gauges("ff_proxy_other_primary", &[],
                 "1 while another primary writes to the same Redis, else 0."),
             tls_not_after: r.gauges("ff_proxy_tls_certificate_not_after_seconds", &[],
@@ -187,6 +193,14 @@ impl Families {
                 "Times that changed TLS files were taken over, or could not be."),
             tls_handshakes_failed: r.counter("ff_proxy_tls_handshakes_failed",
                 "Connections that came to nothing in their TLS handshake."),
+            metrics_taken: r.counters("ff_proxy_metrics_taken", &["kept"],
+                "Posts of SDK metrics by where they were kept when they were answered: disk, redis, memory (a crash loses them), or discarded."),
+            metrics_items: r.int_gauge("ff_proxy_metrics_waiting",
+                "Entries and targets of SDK metrics that wait to be sent."),
+            metrics_bytes: r.int_gauge("ff_proxy_metrics_waiting_bytes",
+                "Memory of SDK metrics that wait or are being sent, in bytes."),
+            metrics_age: r.gauge("ff_proxy_metrics_oldest_seconds",
+                "Since the oldest SDK metrics that wait came in, in seconds."),
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Why none of this can fail.
@@ -64,6 +64,14 @@ impl Registrar {
     ) -> IntCounterVec {
         let made = IntCounterVec::new(Opts::new(name, help), labels);
         self.add((name, "counter", help), made)
+    }
+
+    pub(super) fn gauge(&mut self, name: &'static str, help: &str) -> Gauge {
+        self.add((name, "gauge", help), Gauge::new(name, help))
+    }
+
+    pub(super) fn int_gauge(&mut self, name: &'static str, help: &str) -> IntGauge {
+        self.add((name, "gauge", help), IntGauge::new(name, help))
     }
 
     pub(super) fn gauges(&mut self, name: &'static str, labels: &[&str], help: &str) -> GaugeVec {

@@ -306,3 +306,34 @@ fn the_docs_page_is_up_to_date_and_names_all_of_a_scrape() {
         }
     }
 }
+
+#[test]
+fn what_waits_of_metrics_ages_until_it_is_gone() {
+    let metrics = Metrics::new(ROUTES);
+    let start = Instant::now();
+    metrics.metrics_taken("memory");
+    metrics.metrics_waiting(3, 900, Some(start));
+    has(
+        &metrics.encode_at(start + Duration::from_secs(90)),
+        &[
+            r#"ff_proxy_metrics_taken{kept="memory"} 1"#,
+            "ff_proxy_metrics_waiting 3",
+            "ff_proxy_metrics_waiting_bytes 900",
+            "ff_proxy_metrics_oldest_seconds 90",
+        ],
+    );
+    metrics.metrics_waiting(0, 0, None);
+    has(&metrics.encode(), &["ff_proxy_metrics_oldest_seconds 0"]);
+}
+
+#[test]
+fn environments_that_messages_name_cannot_make_series_without_bound() {
+    let metrics = Metrics::new(ROUTES);
+    for n in 0..MOST_SENDERS + 50 {
+        metrics.metrics_forwarded(&n.to_string(), false);
+    }
+    has(
+        &metrics.encode(),
+        &[r#"ff_proxy_metrics_forwarded{envID="other",error="false"} 50"#],
+    );
+}

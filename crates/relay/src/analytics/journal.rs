@@ -1,0 +1,71 @@
+//! Where metrics are kept until they are where they belong: what the analytics need of a disk, and
+//! of the stream that a message came from.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::state::EnvironmentId;
+
+/// An entry's identifier in a Redis stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId {
+    /// Milliseconds of the server's clock.
+    pub millis: u64,
+    /// Of the entries of that millisecond.
+    pub number: u64,
+}
+
+impl StreamId {
+    /// Reads `<millis>-<number>`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (millis, number) = text.split_once('-')?;
+        Some(Self {
+            millis: millis.parse().ok()?,
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.millis, self.number)
+    }
+}
+
+/// Where something that was taken in is kept as well as in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A record of the journal, and its size.
+    Record(u64, usize),
+    /// A message of the stream.
+    Message(StreamId),
+}
+
+/// A record on its way to the disk.
+pub struct Appended {
+    /// Its number.
+    pub number: u64,
+    /// Whether it is on disk, once that is certain.
+    pub kept: BoxFuture<'static, bool>,
+}
+
+/// A journal on disk. Nothing here waits: what is asked for is done in the order it was asked for.
+pub trait Journal: Send + Sync {
+    /// Appends a body of an environment.
+    fn append(&self, environment: &EnvironmentId, body: Bytes) -> Appended;
+
+    /// Forgets records, and appends what is left of them in the same commit.
+    fn replace(&self, records: Vec<u64>, rest: Option<(&EnvironmentId, Bytes)>) -> Option<u64>;
+
+    /// Whether a record could not be kept since this was last asked, and could be now.
+    fn has_gap(&self) -> bool;
+}
+
+/// The stream that messages came from.
+pub trait Acknowledge: Send + Sync {
+    /// SaaS has them.
+    fn taken(&self, messages: Vec<StreamId>);
+
+    /// Ready once nothing is left to acknowledge.
+    fn settled(&self) -> BoxFuture<'_, ()>;
+}
