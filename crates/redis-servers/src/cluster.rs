@@ -19,15 +19,28 @@ impl Cluster {
     /// # Errors
     /// `redis-server` is not installed, or the nodes do not come together.
     pub fn start(replicas: bool) -> io::Result<Self> {
+        Self::with(replicas, &Options::default())
+    }
+
+    /// The same, of servers as asked for.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with(replicas: bool, options: &Options) -> io::Result<Self> {
         let (mut nodes, mut buses) = (Vec::new(), Vec::new());
         for _ in 0..if replicas { 6 } else { 3 } {
             let bus = Port::free()?;
+            let tls = if options.has_tls() {
+                "tls-cluster yes\n"
+            } else {
+                ""
+            };
             nodes.push(Redis::with(Options {
-                more: format!(
+                more: options.replication() + tls + &format!(
                     "cluster-enabled yes\ncluster-port {}\ncluster-node-timeout 1500\ncluster-require-full-coverage no\ncluster-replica-validity-factor 0\n",
                     bus.number()
                 ),
-                ..Options::default()
+                ..options.clone()
             })?);
             buses.push(bus);
         }
@@ -57,7 +70,7 @@ impl Cluster {
                 "CLUSTER",
                 "MEET",
                 "127.0.0.1",
-                &node.port().to_string(),
+                &node.public_port().to_string(),
                 &bus.number().to_string(),
             ])?;
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{Client, Options, Redis, eventually};
+use crate::{Client, Options, Redis, eventually, server::quoted};
 
 /// The name that the Sentinels know the master by.
 const MASTER: &str = "relays";
@@ -21,26 +21,48 @@ impl Sentinels {
     /// # Errors
     /// `redis-server` or `redis-sentinel` is not installed, or does not start.
     pub fn start(replicas: usize) -> io::Result<Self> {
-        let master = Redis::start()?;
-        let port = master.port();
+        Self::with(replicas, &Options::default())
+    }
+
+    /// The same, of servers as asked for; Sentinels ask for no login.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with(replicas: usize, options: &Options) -> io::Result<Self> {
+        let server = |more: String| {
+            Redis::with(Options {
+                more: options.replication() + &more,
+                ..options.clone()
+            })
+        };
+        let master = server(String::new())?;
+        let port = master.public_port();
         let mut servers = vec![master];
         for _ in 0..replicas {
-            servers.push(Redis::with(Options {
-                more: format!("replicaof 127.0.0.1 {port}\n"),
-                ..Options::default()
-            })?);
+            servers.push(server(format!("replicaof 127.0.0.1 {port}\n"))?);
         }
-        let watch = format!(
+        let mut watch = format!(
             "sentinel monitor {MASTER} 127.0.0.1 {port} 2\n\
              sentinel down-after-milliseconds {MASTER} 1000\n\
              sentinel failover-timeout {MASTER} 4000\n\
              sentinel parallel-syncs {MASTER} 2\n"
         );
+        if let Some((user, password)) = options.login() {
+            watch += &format!(
+                "sentinel auth-user {MASTER} {user}\nsentinel auth-pass {MASTER} {}\n",
+                quoted(&password)
+            );
+        }
+        if servers[0].has_tls() {
+            watch += "tls-replication yes\n";
+        }
         let mut sentinels = Vec::new();
         for _ in 0..3 {
             let options = Options {
                 more: watch.clone(),
-                ..Options::default()
+                user: None,
+                password: None,
+                ..options.clone()
             };
             sentinels.push(Redis::of_program("redis-sentinel", options)?);
         }
@@ -96,7 +118,7 @@ impl Sentinels {
                     let found = self
                         .servers
                         .iter()
-                        .position(|server| Some(server.port()) == port);
+                        .position(|server| Some(server.public_port()) == port);
                     return found.ok_or_else(|| io::Error::other("an unknown master"));
                 }
                 Err(error) => last = error,
@@ -118,8 +140,14 @@ impl Sentinels {
         let hosts: Vec<String> = self
             .sentinels
             .iter()
-            .map(|sentinel| format!("127.0.0.1:{}", sentinel.port()))
+            .map(|sentinel| format!("127.0.0.1:{}", sentinel.public_port()))
             .collect();
-        format!("redis+sentinel://{}/{MASTER}", hosts.join(","))
+        let scheme = if self.servers[0].has_tls() {
+            "rediss+sentinel"
+        } else {
+            "redis+sentinel"
+        };
+        let login = self.servers[0].login_of_url();
+        format!("{scheme}://{login}{}/{MASTER}", hosts.join(","))
     }
 }

@@ -32,6 +32,40 @@ pub struct Options {
     pub rules: String,
     /// Lines for its configuration.
     pub more: String,
+    /// Speak TLS, with a certificate of this authority, on a port of its own beside the plain one
+    /// that [`Redis::client`] uses.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::Authority>,
+}
+
+impl Options {
+    /// The user and password that it is reached with.
+    pub(crate) fn login(&self) -> Option<(String, String)> {
+        let default = |password: &String| ("default".to_owned(), password.clone());
+        self.user
+            .clone()
+            .or_else(|| self.password.as_ref().map(default))
+    }
+
+    /// Lines by which a replica reaches its master.
+    pub(crate) fn replication(&self) -> String {
+        let mut text = self.more.clone();
+        if let Some((user, password)) = self.login() {
+            let _ = writeln!(text, "masteruser {user}\nmasterauth {}", quoted(&password));
+        }
+        if self.has_tls() {
+            text += "tls-replication yes\n";
+        }
+        text
+    }
+
+    /// Whether TLS is asked for.
+    pub(crate) fn has_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        return false;
+    }
 }
 
 /// A running server; dropping it ends it.
@@ -41,8 +75,7 @@ pub struct Redis {
     options: Options,
     folder: TempDir,
     process: Option<Leash>,
-    #[cfg(feature = "tls")]
-    tls: Option<(crate::Authority, Port)>,
+    tls_port: Port,
 }
 
 impl Redis {
@@ -80,51 +113,38 @@ impl Redis {
             options,
             folder: tempfile::Builder::new().prefix("ff-redis-").tempdir()?,
             process: None,
-            #[cfg(feature = "tls")]
-            tls: None,
+            tls_port: Port::free()?,
         };
-        server.configure("")?;
+        server.configure()?;
         server.begin()?;
         Ok(server)
     }
 
-    /// A server that speaks TLS on a port of its own, beside the plain one that [`Self::client`]
-    /// uses. Its certificate is for `localhost` and 127.0.0.1.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
+    /// Whether it speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        self.options.has_tls()
+    }
+
     #[cfg(feature = "tls")]
-    pub fn with_tls(options: Options) -> io::Result<Self> {
-        let mut server = Self {
-            port: Port::free()?,
-            program: "redis-server",
-            options,
-            folder: tempfile::Builder::new().prefix("ff-redis-").tempdir()?,
-            process: None,
-            tls: None,
+    fn tls_lines(&self) -> String {
+        let Some(authority) = &self.options.tls else {
+            return String::new();
         };
-        let authority = crate::Authority::write(server.folder.path())?;
-        let port = Port::free()?;
-        server.configure(&format!(
+        format!(
             "tls-port {}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\ntls-auth-clients no\n",
-            port.number(),
+            self.tls_port.number(),
             authority.certificate.display(),
             authority.key.display(),
             authority.authority.display(),
-        ))?;
-        server.tls = Some((authority, port));
-        server.begin()?;
-        Ok(server)
+        )
     }
 
-    /// The file of the authority that signed this server's certificate.
-    #[cfg(feature = "tls")]
-    pub fn authority(&self) -> Option<&std::path::Path> {
-        let (authority, _) = self.tls.as_ref()?;
-        Some(&authority.authority)
+    #[cfg(not(feature = "tls"))]
+    fn tls_lines(&self) -> String {
+        String::new()
     }
 
-    fn configure(&self, more: &str) -> io::Result<()> {
+    fn configure(&self) -> io::Result<()> {
         let folder = self.folder.path().display();
         let mut text = format!(
             "port {}\nbind 127.0.0.1\ndir {folder}\nlogfile {folder}/log\n",
@@ -150,7 +170,7 @@ impl Redis {
             let _ = writeln!(text, "requirepass {}", quoted(password));
         }
         text += &self.options.more;
-        text += more;
+        text += &self.tls_lines();
         fs::write(self.folder.path().join("conf"), text)
     }
 
@@ -197,12 +217,20 @@ impl Redis {
         self.port.number()
     }
 
+    /// The port that others reach it by: that of TLS where it speaks TLS.
+    pub fn public_port(&self) -> u16 {
+        if self.has_tls() {
+            self.tls_port.number()
+        } else {
+            self.port()
+        }
+    }
+
     /// What `REDIS_ADDRESS` takes, credentials included.
     pub fn address(&self) -> String {
-        #[cfg(feature = "tls")]
-        if let Some((_, port)) = &self.tls {
-            let login = self.login_of_url();
-            return format!("rediss://{login}localhost:{}", port.number());
+        if self.has_tls() {
+            let port = self.public_port();
+            return format!("rediss://{}localhost:{port}", self.login_of_url());
         }
         self.address_at(self.port())
     }
@@ -212,7 +240,7 @@ impl Redis {
         format!("redis://{}127.0.0.1:{port}", self.login_of_url())
     }
 
-    fn login_of_url(&self) -> String {
+    pub(crate) fn login_of_url(&self) -> String {
         let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         match (&self.options.user, &self.options.password) {
             (Some((user, password)), _) => format!("{}:{}@", escaped(user), escaped(password)),
@@ -223,12 +251,7 @@ impl Redis {
 
     /// A client of it.
     pub fn client(&self) -> Client {
-        let login = match (&self.options.user, &self.options.password) {
-            (Some(user), _) => Some(user.clone()),
-            (None, Some(password)) => Some(("default".to_owned(), password.clone())),
-            (None, None) => None,
-        };
-        Client::with_login(self.port(), login)
+        Client::with_login(self.port(), self.options.login())
     }
 
     /// Whether it runs.
@@ -295,6 +318,6 @@ impl Redis {
 }
 
 /// As a value in a configuration file.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,13 +1,12 @@
 //! An authority of a test's own, and a certificate of it.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
 
-/// Files of an authority and of a certificate for `localhost` that it signed.
+/// Files of an authority and of a certificate for `localhost` and 127.0.0.1 that it signed; there until
+/// the last clone goes.
 #[derive(Clone, Debug)]
 pub struct Authority {
     /// The authority's certificate, which clients are to trust.
@@ -16,14 +15,16 @@ pub struct Authority {
     pub certificate: PathBuf,
     /// The server's key.
     pub key: PathBuf,
+    _folder: Arc<TempDir>,
 }
 
 impl Authority {
-    /// Makes both, as PEM files in a folder.
+    /// Makes both, as PEM files in a temporary folder.
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub fn write(folder: &Path) -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("ff-tls-").tempdir()?;
         let other = |error: rcgen::Error| io::Error::other(error);
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::default();
@@ -38,9 +39,10 @@ impl Authority {
         let certificate = CertificateParams::new(names).map_err(other)?;
         let certificate = certificate.signed_by(&key, &issuer).map_err(other)?;
         let files = Self {
-            authority: folder.join("authority.pem"),
-            certificate: folder.join("certificate.pem"),
-            key: folder.join("key.pem"),
+            authority: folder.path().join("authority.pem"),
+            certificate: folder.path().join("certificate.pem"),
+            key: folder.path().join("key.pem"),
+            _folder: Arc::new(folder),
         };
         fs::write(&files.authority, authority.pem())?;
         fs::write(&files.certificate, certificate.pem())?;

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "tls")]
+use ff_redis_servers::Authority;
 use ff_redis_servers::{Client, Cluster, Data, Leash, Options, Proxy, Redis, Sentinels};
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -61,7 +63,12 @@ fn a_user_has_a_password_with_anything_in_it_and_others_are_refused() {
 #[cfg(feature = "tls")]
 #[test]
 fn a_server_speaks_tls_with_a_certificate_of_its_authority() {
-    let redis = Redis::with_tls(Options::default()).unwrap();
+    let authority = Authority::new().unwrap();
+    let redis = Redis::with(Options {
+        tls: Some(authority.clone()),
+        ..Options::default()
+    });
+    let redis = redis.unwrap();
     let address = redis.address();
     let port = address.rsplit_once(':').unwrap().1;
     let ask = |more: &[&str]| {
@@ -70,7 +77,7 @@ fn a_server_speaks_tls_with_a_certificate_of_its_authority() {
         let said = command.args(more).arg("PING").output().unwrap();
         String::from_utf8_lossy(&said.stdout).into_owned()
     };
-    let authority = redis.authority().unwrap().display().to_string();
+    let authority = authority.authority.display().to_string();
     assert_eq!(ask(&["--cacert", &authority]).trim(), "PONG");
     assert_eq!(ask(&[]).trim(), "", "an unknown authority");
 }

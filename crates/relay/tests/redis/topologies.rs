@@ -5,7 +5,7 @@ use crate::common::{
     fleet::{converged, primary_with, replica_with},
     simulator, tuning,
 };
-use ff_redis_servers::{Client, Options, Proxy, Redis};
+use ff_redis_servers::{Authority, Client, Cluster, Options, Proxy, Redis, Sentinels};
 
 /// A fleet at an address, with more settings: a change gets through.
 async fn works(address: &str, more: &[(&str, &str)]) {
@@ -49,33 +49,79 @@ async fn a_user_with_any_password_in_the_url_or_beside_it() {
     works(&only_a_password.unwrap().address(), &[]).await;
 }
 
+/// The commands that the docs say a user needs, as rules of Redis.
+fn documented_rules() -> String {
+    let docs = include_str!("../../../../docs/redis.md");
+    let (_, rest) = docs.split_once("The user needs ").unwrap();
+    let (needed, _) = rest.split_once("No scripts").unwrap();
+    let commands = needed.split('`').skip(1).step_by(2);
+    let rules: Vec<String> = commands
+        .map(|command| format!("+{}", command.to_lowercase().replace(' ', "|")))
+        .collect();
+    // The tests ask whether the server is up.
+    format!("~* &* -@all +ping {}", rules.join(" "))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_may_do_no_more_than_the_docs_say() {
     let redis = Redis::with(Options {
         user: Some(("relay".into(), "secret".into())),
-        rules: "~* &* -@all +auth +hello +ping +select +get +getrange +set +strlen +exists +unlink +type +scan +xadd +xread +xrange +xrevrange +xgroup +xreadgroup +xack +xautoclaim +xlen +xinfo +xdel +xpending".into(),
+        rules: documented_rules(),
         ..Options::default()
     });
     let redis = redis.unwrap();
-    // The tests' own client has no more rights; what the relays may do is enough for a change.
     works(&redis.address(), &[]).await;
     assert!(redis.client().ask(&["KEYS", "*"]).is_err());
 }
 
+/// A user, TLS and an authority of one's own.
+fn guarded() -> (Options, String) {
+    let authority = Authority::new().unwrap();
+    let path = authority.authority.display().to_string();
+    let options = Options {
+        user: Some(("relay".into(), "s/@:t".into())),
+        tls: Some(authority),
+        ..Options::default()
+    };
+    (options, path)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_an_authority_of_ones_own_and_a_user() {
-    let redis = Redis::with_tls(Options {
-        user: Some(("relay".into(), "s/@:t".into())),
-        ..Options::default()
-    });
-    let redis = redis.unwrap();
-    let authority = redis.authority().unwrap().display().to_string();
+    let (options, authority) = guarded();
+    let redis = Redis::with(options).unwrap();
     works(&redis.address(), &[("REDIS_TLS_CA", &authority)]).await;
     // Whom nobody vouches for is not spoken to.
     let replica = replica_with(&redis.address(), &[], tuning()).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(replica.status("/readyz", None).await, 503);
     replica.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_over_tls_with_a_user() {
+    let (options, authority) = guarded();
+    let cluster = Cluster::with(false, &options).unwrap();
+    works(&cluster.address(), &[("REDIS_TLS_CA", &authority)]).await;
+    // With the login beside addresses that have none.
+    let bare: Vec<String> = cluster
+        .nodes
+        .iter()
+        .map(|node| format!("rediss://localhost:{}", node.public_port()))
+        .collect();
+    let more = [
+        ("REDIS_TLS_CA", &*authority),
+        ("REDIS_USERNAME", "relay"),
+        ("REDIS_PASSWORD", "s/@:t"),
+    ];
+    works(&bare.join(","), &more).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_over_tls_with_a_user_of_their_servers() {
+    let (options, authority) = guarded();
+    let set = Sentinels::with(1, &options).unwrap();
+    works(&set.address(), &[("REDIS_TLS_CA", &authority)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
