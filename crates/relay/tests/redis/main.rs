@@ -6,6 +6,7 @@
 mod common;
 
 mod bad_data;
+mod broken;
 mod changes;
 mod costs;
 mod failover;
@@ -15,3 +16,4 @@ mod outages;
 mod primaries;
 mod secrets;
 mod topologies;
+mod troubles;
