@@ -17,6 +17,20 @@ impl ParseError {
     pub fn path(&self) -> &str {
         &self.path
     }
+
+    /// Line and column of the JSON, from 1.
+    pub fn position(&self) -> (usize, usize) {
+        (self.problem.line(), self.problem.column())
+    }
+
+    /// What is wrong, without where.
+    pub fn problem(&self) -> String {
+        let text = self.problem.to_string();
+        match text.rsplit_once(" at line ") {
+            Some((problem, _)) => problem.to_owned(),
+            None => text,
+        }
+    }
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, ParseError> {

@@ -5,6 +5,8 @@
 
 pub mod analytics;
 pub mod backoff;
+pub mod check;
+pub mod explain;
 pub mod healthcheck;
 pub mod hub;
 pub mod observe;

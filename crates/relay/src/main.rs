@@ -1,12 +1,12 @@
 //! The program: settings, logs, signals, then the role. Composition is in `role`.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use ff_relay::{
-    healthcheck,
+    check, explain, healthcheck,
     observe::logs,
     role::{self, Listeners, RunError, Signals, Tuning, demo, fleet},
-    settings::{Command, EXIT_CODE, Settings},
+    settings::{Command, EXIT_CODE, Explain, ExplainFrom, Faults, Mode, Settings},
 };
 
 #[global_allocator]
@@ -61,6 +61,8 @@ async fn run(command: Command) -> ExitCode {
         Command::Run(settings) => (settings, Work::Relay),
         Command::Demo(settings) => (settings, Work::Demo),
         Command::DemoFleet(settings) => (settings, Work::Fleet),
+        Command::Check { settings, json } => return checked(settings, json).await,
+        Command::Explain(explain) => return explained(*explain).await,
     };
     let _logs = match logs::start(settings.log_format, settings.log_level) {
         Ok(guard) => guard,
@@ -81,6 +83,11 @@ async fn run(command: Command) -> ExitCode {
                 Work::Fleet => return fleet::fleet(&settings, signals).await,
                 Work::Relay => {}
             }
+            if settings.mode == Mode::GenerateOfflineConfig {
+                let tuning = Tuning::default();
+                let out = &mut std::io::stdout();
+                return role::generate(&settings, &tuning, &signals, out).await;
+            }
             let listeners = Listeners::bind(&settings).await?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), ports = ?listeners.ports(), "listening");
             role::run(*settings, Tuning::default(), listeners, signals).await
@@ -94,6 +101,52 @@ async fn run(command: Command) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the relay cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn checked(settings: Result<Box<Settings>, Faults>, json: bool) -> ExitCode {
+    // Whoever closed our output still gets the exit code.
+    let say = |text: String| _ = writeln!(std::io::stdout(), "{text}");
+    let mut tell = |finding: &check::Finding| {
+        if !json {
+            say(finding.to_string());
+        }
+    };
+    let mut report = check::Report::new(&mut tell);
+    check::run(&settings, check::Patience::default(), &mut report).await;
+    let (passed, last) = (
+        report.passed(),
+        if json {
+            report.json()
+        } else {
+            format!("\n{}", report.summary())
+        },
+    );
+    say(last);
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn explained(asked: Explain) -> ExitCode {
+    let (question, text) = (&asked.question, !asked.json);
+    let answer = match &asked.from {
+        ExplainFrom::Directory(path) => {
+            explain::from_directory(question, path, asked.and_rules, text).await
+        }
+        ExplainFrom::Relay(url) => explain::from_relay(question, url, text).await,
+    };
+    match answer {
+        Ok(answer) => {
+            let _ = writeln!(std::io::stdout(), "{}", answer.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     observe::logs::{Filter, LevelHandle},
     server::{
         App,
-        admin::{Admin, LogLevelPage, Page, ProbePage},
+        admin::{Admin, ExplainPage, LogLevelPage, Page, ProbePage},
     },
     settings::Settings,
 };
@@ -18,6 +18,7 @@ pub(super) fn pages(settings: &Settings, app: &Arc<App>) -> Arc<Admin> {
         let configured = Filter::of(settings.log_level);
         pages.push(Arc::new(LogLevelPage::new(level, configured)));
     }
+    pages.push(Arc::new(ExplainPage::new(app)));
     pages.extend(ProbePage::all(app));
     Admin::new(pages)
 }

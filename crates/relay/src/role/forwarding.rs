@@ -111,6 +111,21 @@ pub(super) fn of_replica(core: &Core, kept: Option<Kept>, redis: &Redis) -> Forw
     start(setup, kept).1
 }
 
+/// An offline relay's: metrics are read, so that a client hears of its mistakes, and go nowhere.
+pub(super) fn of_offline(core: &Core) -> Forwarding {
+    let setup = Setup {
+        post: Arc::new(super::offline::Nowhere),
+        pace: None,
+        limits: Limits::default(),
+        journal: None,
+        stream: None,
+        sent_is_safe: false,
+        tells_depth: true,
+        metrics: core.metrics.clone(),
+    };
+    start(setup, None).1
+}
+
 /// Puts analytics together with the journal that they have, and sends what an earlier run left.
 fn start(mut setup: Setup, kept: Option<Kept>) -> (Arc<Analytics>, Forwarding) {
     let kept = kept.map(|(store, records)| {

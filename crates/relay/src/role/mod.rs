@@ -16,7 +16,9 @@ mod admin;
 pub mod demo;
 pub mod fleet;
 mod forwarding;
+mod generate;
 mod journal;
+mod offline;
 mod primary;
 mod publish;
 mod replica;
@@ -24,6 +26,8 @@ mod secrets;
 mod stop;
 mod wiring;
 
+pub use generate::{Uncounted, generate};
+pub use primary::client;
 pub use stop::Signals;
 
 use crate::{
@@ -37,6 +41,7 @@ use crate::{
     },
     settings::{Mode, Settings},
     source::{
+        offline::{LoadError, Paces as OfflinePaces},
         replica::Pace as ReplicaPace,
         upstream::{Intervals, Status},
     },
@@ -69,6 +74,8 @@ pub struct Tuning {
     pub replica: ReplicaPace,
     /// Paces of what a primary reads of replicas' metrics.
     pub metrics_stream: crate::analytics::stream::ConsumerPace,
+    /// Paces of the directory of offline mode.
+    pub offline: OfflinePaces,
 }
 
 /// How often files that may change are read.
@@ -129,6 +136,12 @@ pub enum RunError {
     /// How Redis is to be reached.
     #[error("cannot use Redis: {0}")]
     Redis(String),
+    /// The directory of offline mode.
+    #[error(transparent)]
+    Offline(#[from] LoadError),
+    /// The directory of offline mode could not be made.
+    #[error("{0}")]
+    Generate(String),
     /// The HTTP client or a thread.
     #[error("cannot start: {0}")]
     Start(String),
@@ -274,6 +287,7 @@ pub async fn run(
     };
     let cast = match core.settings.mode {
         Mode::Replica => replica::cast(&mut core).await?,
+        Mode::Offline => offline::cast(&mut core).await?,
         _ => primary::cast(&mut core).await?,
     };
     let (settings, tuning) = (core.settings.clone(), core.tuning.clone());

@@ -5,12 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    Cast, Core, RunError, Task, Tuning, forwarding,
+    Cast, Core, RunError, Task, Tuning, UpstreamTimeouts, forwarding,
     publish::Stores,
     wiring::{self, TargetSinks},
 };
 use crate::{
-    observe::metrics::Metrics,
     redis::{Redis, RedisFault, cache::Cache, layout},
     server::Targets,
     settings::{Secret, Settings},
@@ -18,7 +17,7 @@ use crate::{
         replica::snapshot,
         upstream::{
             Intervals, Status, Upstream,
-            client::{Client, ClientConfig},
+            client::{Client, ClientConfig, Observer},
             fetch::Fetcher,
             rotation,
         },
@@ -45,8 +44,9 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
         None => None,
     };
     let embedded = opened.as_ref().map(|(store, _)| store.clone());
+    let observer = Arc::new(wiring::UpstreamMetrics(core.metrics.clone()));
     let fetcher = Arc::new(Fetcher {
-        client: client(settings, &core.tuning, &core.metrics)?,
+        client: client(settings, core.tuning.upstream, observer)?,
         relay: core.relay.clone(),
         and_rules: settings.and_rules,
     });
@@ -231,10 +231,14 @@ pub(super) async fn open_store(
     Ok((Arc::new(store), journal))
 }
 
-fn client(
+/// The client of SaaS that the settings describe.
+///
+/// # Errors
+/// The authorities to trust cannot be read.
+pub fn client(
     settings: &Settings,
-    tuning: &Tuning,
-    metrics: &Arc<Metrics>,
+    patience: UpstreamTimeouts,
+    observer: Arc<dyn Observer>,
 ) -> Result<Client, RunError> {
     let url = |url: &url::Url| url.as_str().trim_end_matches('/').to_owned();
     let config = ClientConfig {
@@ -245,11 +249,10 @@ fn client(
             .clone()
             .unwrap_or_else(|| Secret::new("")),
         authorities: authorities(settings.upstream_ca.as_deref())?,
-        connect: tuning.upstream.connect,
-        answer: tuning.upstream.answer,
-        silence: tuning.upstream.silence,
+        connect: patience.connect,
+        answer: patience.answer,
+        silence: patience.silence,
     };
-    let observer = Arc::new(wiring::UpstreamMetrics(metrics.clone()));
     Client::new(config, observer).map_err(|error| {
         RunError::Start(format!("{error}; are the system's certificates readable?"))
     })

@@ -43,7 +43,7 @@ mod targets;
 pub mod tls;
 pub mod token;
 
-pub use targets::Targets;
+pub use targets::{ListedTargets, Targets};
 
 use authorise::RefusedTokens;
 use token::Secrets;

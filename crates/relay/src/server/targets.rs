@@ -1,10 +1,12 @@
 //! Which target a request is about, and the memory of targets that came with auth.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use base64::{
     Engine as _,
     alphabet::STANDARD,
@@ -37,11 +39,41 @@ const MOST_REMEMBERED: usize = 64 << 10;
 
 type Memory = RecentMemory<(EnvironmentId, Box<str>), Arc<Target>>;
 
-/// Recent targets by environment and identifier.
+/// The targets that files list, by environment. Clones share them.
+#[derive(Clone, Default)]
+pub struct ListedTargets(Arc<ArcSwap<HashMap<EnvironmentId, Arc<Listed>>>>);
+
+type Listed = HashMap<Box<str>, Arc<Target>>;
+
+impl ListedTargets {
+    /// Knows the targets of a file, as if each had come with auth, in place of those it listed
+    /// before.
+    pub fn list(&self, environment: &EnvironmentId, targets: Vec<Target>) {
+        let named = |target: Target| (target.identifier.clone(), Arc::new(target));
+        let targets: Arc<Listed> = Arc::new(targets.into_iter().map(named).collect());
+        self.0.rcu(|listed| {
+            let mut listed = HashMap::clone(listed);
+            if targets.is_empty() {
+                listed.remove(environment);
+            } else {
+                listed.insert(environment.clone(), targets.clone());
+            }
+            listed
+        });
+    }
+
+    fn get(&self, environment: &EnvironmentId, identifier: &str) -> Option<Arc<Target>> {
+        self.0.load().get(environment)?.get(identifier).cloned()
+    }
+}
+
+/// Recent targets by environment and identifier, and those that files list.
 pub struct Targets {
     memory: Mutex<Memory>,
     /// When each was last asked for elsewhere.
     asked: Mutex<RecentMemory<(EnvironmentId, Box<str>), Instant>>,
+    /// Those that files list.
+    pub listed: ListedTargets,
 }
 
 impl Default for Targets {
@@ -49,6 +81,7 @@ impl Default for Targets {
         Self {
             memory: Mutex::new(RecentMemory::new(REMEMBERED)),
             asked: Mutex::new(RecentMemory::new(REMEMBERED)),
+            listed: ListedTargets::default(),
         }
     }
 }
@@ -62,10 +95,13 @@ impl Targets {
         }
     }
 
-    fn get(&self, environment: &EnvironmentId, identifier: &str) -> Option<Arc<Target>> {
-        self.lock()
+    /// A target that is remembered or listed: of both the one that came with auth, which is newer.
+    pub(super) fn get(&self, environment: &EnvironmentId, identifier: &str) -> Option<Arc<Target>> {
+        let recent = self
+            .lock()
             .get(&(environment.clone(), identifier.into()))
-            .cloned()
+            .cloned();
+        recent.or_else(|| self.listed.get(environment, identifier))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {

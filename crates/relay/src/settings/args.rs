@@ -6,29 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::commands::{self, OWN_FLAGS};
 use super::fault::Fault;
-use super::table::{Group, SETTINGS, Setting, Takes};
+use super::table::{SETTINGS, Setting, Takes};
 use super::values::boolean;
-
-/// `--url` of `ff-relay healthcheck`: a flag only, no setting.
-pub(super) static URL: Setting = Setting {
-    name: "URL",
-    alias: None,
-    group: Group::Essentials,
-    takes: Takes::Url,
-    default: "",
-    help: "URL to ask.",
-};
-
-/// `--fleet` of `ff-relay demo`: a flag only, no setting.
-pub(super) static FLEET: Setting = Setting {
-    name: "FLEET",
-    alias: None,
-    group: Group::Essentials,
-    takes: Takes::Bool,
-    default: "false",
-    help: "A whole fleet.",
-};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +17,28 @@ pub(super) enum Verb {
     Run,
     Healthcheck,
     Demo,
+    Check,
+    Explain,
     Help,
     Version,
+}
+
+impl Verb {
+    /// The commands that are words, besides help and version.
+    const COMMANDS: [Self; 4] = [Self::Healthcheck, Self::Check, Self::Explain, Self::Demo];
+
+    /// The word on the command line; none for running.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Run => "",
+            Self::Healthcheck => "healthcheck",
+            Self::Demo => "demo",
+            Self::Check => "check",
+            Self::Explain => "explain",
+            Self::Help => "help",
+            Self::Version => "version",
+        }
+    }
 }
 
 /// A command line as read: the verb, the flags by the name of their setting, what was wrong.
@@ -98,38 +99,27 @@ impl Args {
                 }
             }
         }
-        if read.verb != Verb::Healthcheck && read.flags.contains_key(URL.name) {
-            read.faults.push(Fault::new(
-                "--url",
-                "is a flag of `ff-relay healthcheck` only",
-            ));
-        }
-        if read.verb != Verb::Demo && read.flags.contains_key(FLEET.name) {
-            let only = Fault::new("--fleet", "is a flag of `ff-relay demo` only");
-            read.faults.push(only);
-        }
+        read.faults
+            .extend(commands::misplaced(read.verb, &read.flags));
         read
     }
 
     fn positional(&mut self, at: usize, arg: &str) {
-        let verb = match arg {
-            "healthcheck" => Verb::Healthcheck,
-            "demo" => Verb::Demo,
-            "help" => Verb::Help,
-            "version" => Verb::Version,
+        let mut verbs = Verb::COMMANDS
+            .into_iter()
+            .chain([Verb::Help, Verb::Version]);
+        let Some(verb) = verbs.find(|verb| verb.word() == arg) else {
             // Not quoted: it may be the value of a flag with a blank before it, and secret.
-            _ => {
-                self.faults.push(Fault::new(
-                    format!("argument {}", at + 1),
-                    "is neither a flag nor a command; commands are healthcheck and demo",
-                ));
-                return;
-            }
+            self.faults.push(Fault::new(
+                format!("argument {}", at + 1),
+                "is neither a flag nor a command; commands are healthcheck, check, explain and demo",
+            ));
+            return;
         };
         match self.verb {
             Verb::Help | Verb::Version => {}
             Verb::Run => self.verb = verb,
-            Verb::Healthcheck | Verb::Demo => self.faults.push(Fault::new(
+            _ => self.faults.push(Fault::new(
                 format!("argument {}", at + 1),
                 "is a second command",
             )),
@@ -163,7 +153,8 @@ fn is_flag(arg: &str) -> bool {
 /// The setting that a flag's name means: kebab-case, camelCase or snake_case.
 fn named(flag: &str) -> Option<&'static Setting> {
     let flag = plain(flag);
-    SETTINGS.iter().chain([&URL, &FLEET]).find(|setting| {
+    let own = OWN_FLAGS.iter().map(|(setting, _)| setting);
+    SETTINGS.iter().chain(own).find(|setting| {
         plain(setting.name) == flag || setting.alias.is_some_and(|alias| plain(alias) == flag)
     })
 }

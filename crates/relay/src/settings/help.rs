@@ -14,6 +14,9 @@ ff-relay: a feature-flag relay between a fleet of SDKs and Harness.
 
 Usage: ff-relay [flags]                        run the relay
        ff-relay healthcheck [--port|--url]     ask a running relay; exit 0 when well, else 1
+       ff-relay check [flags] [--json]         try all that the settings ask for; say what to do
+       ff-relay explain --environment E --flag F --target T [--name N] [--attributes JSON]
+                [--json] [--config-dir D | --url U]    say why the target gets what it gets
        ff-relay demo [flags]                   run against a simulated Harness, without a key
        ff-relay demo --fleet [flags]           the same with a Redis, a primary and two replicas
        ff-relay --help | --version

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::args::{self, Args, Verb};
+use super::args::{Args, Verb};
+use super::commands;
 use super::fault::{Fault, Faults};
 use super::secret::Secret;
-use super::values::{self, Values};
+use super::values::Values;
 use super::{
     Command, LogFormat, LogLevel, Mode, RedisSettings, Settings, TlsSettings, help, pending, table,
 };
@@ -45,31 +46,35 @@ impl Settings {
         match verb {
             Verb::Help => return Ok(Command::Print(help())),
             Verb::Version => return Ok(Command::Print(version())),
-            Verb::Run | Verb::Demo | Verb::Healthcheck => {}
+            _ => {}
         }
-        let url = flags.remove(args::URL.name).filter(|url| !url.is_empty());
-        let fleet = flags.remove(args::FLEET.name);
-        let fleet = fleet.is_some_and(|fleet| values::boolean(&fleet) == Some(true));
+        let own = commands::take_own(&mut flags);
         let mut values = Values::merge(flags, &get, &read_file);
         values.faults = faults;
         if verb == Verb::Healthcheck {
-            return healthcheck(url, &mut values)
+            return healthcheck(own.get("URL").cloned(), &mut values)
                 .filter(|_| values.faults.is_empty())
                 .map(|url| Command::Healthcheck { url })
                 .ok_or(Faults(values.faults));
         }
+        if verb == Verb::Explain {
+            return commands::explain(&own, values);
+        }
+        let json = commands::switch("JSON", &own, &mut values.faults);
+        let fleet = commands::switch("FLEET", &own, &mut values.faults);
         let settings = Self::read(&mut values, verb, &get);
-        if let Some(settings) = &settings {
-            values.faults.extend(pending::not_supported_yet(settings));
-        }
-        match settings {
-            Some(settings) if values.faults.is_empty() => Ok(match verb {
-                Verb::Demo if fleet => Command::DemoFleet(Box::new(settings)),
-                Verb::Demo => Command::Demo(Box::new(settings)),
-                _ => Command::Run(Box::new(settings)),
-            }),
+        let settings = match settings {
+            Some(settings) if values.faults.is_empty() => Ok(Box::new(settings)),
             _ => Err(Faults(values.faults)),
+        };
+        if verb == Verb::Check {
+            return Ok(Command::Check { settings, json });
         }
+        settings.map(|settings| match verb {
+            Verb::Demo if fleet => Command::DemoFleet(settings),
+            Verb::Demo => Command::Demo(settings),
+            _ => Command::Run(settings),
+        })
     }
 
     /// [`load`](Self::load) for this process: its arguments, environment and files.
@@ -299,7 +304,9 @@ fn healthcheck(url: Option<String>, values: &mut Values<'_>) -> Option<Url> {
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(mut url) = url else {
-        values.faults.push(Fault::of_value(&args::URL, &text));
+        values
+            .faults
+            .push(Fault::of_value(commands::own_flag("URL"), &text));
         return None;
     };
     if url.path() == "/" {

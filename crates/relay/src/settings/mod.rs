@@ -5,6 +5,7 @@
 //! that the caller passes. Called by `main`; nothing here watches a file or speaks to a server.
 
 mod args;
+mod commands;
 mod fault;
 mod help;
 mod load;
@@ -26,6 +27,8 @@ pub use redis::{RedisNode, RedisServer, RedisSettings, RedisTopology};
 pub use secret::Secret;
 pub use values::without_line_end;
 
+use crate::explain::Question;
+
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -41,8 +44,39 @@ pub enum Command {
         /// it is made for clients, who know the relay by another name.
         url: Url,
     },
+    /// Try everything that the settings ask for, and exit 0 or 1.
+    Check {
+        /// What they are, or what is wrong with them.
+        settings: Result<Box<Settings>, Faults>,
+        /// Whether JSON is written.
+        json: bool,
+    },
+    /// Say why a target gets what it gets.
+    Explain(Box<Explain>),
     /// Print this text and exit 0.
     Print(String),
+}
+
+/// `ff-relay explain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explain {
+    /// What is asked.
+    pub question: Question,
+    /// Whom.
+    pub from: ExplainFrom,
+    /// `AND_RULES`, for a directory.
+    pub and_rules: bool,
+    /// Whether JSON is written.
+    pub json: bool,
+}
+
+/// Who explains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExplainFrom {
+    /// A running relay, at its admin listener.
+    Relay(Url),
+    /// A directory of offline mode.
+    Directory(PathBuf),
 }
 
 /// What the process is.

@@ -296,11 +296,6 @@ fn what_cannot_work_is_named_with_what_it_holds_and_takes() {
             "PROXY_KEY and PROXY_KEY_FILE are both",
         ),
         ("--prot 1", "", "--prot is no setting; did you mean --port?"),
-        (
-            "",
-            "OFFLINE=true",
-            "OFFLINE is not supported by this build yet",
-        ),
     ] {
         let told = faults(args, variables);
         let found = told.lines().any(|line| line.trim().starts_with(expected));

@@ -2,5 +2,6 @@
 //! each other; a process runs one.
 
 pub use crate::backoff;
+pub mod offline;
 pub mod replica;
 pub mod upstream;

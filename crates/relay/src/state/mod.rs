@@ -12,6 +12,7 @@ pub mod body;
 pub mod collection;
 pub mod environment;
 pub mod event;
+mod explain;
 pub mod ids;
 pub mod prepare;
 mod reconcile;

@@ -21,9 +21,11 @@ use super::{
     respond::{self, Answer, Refusal},
 };
 
+mod explain;
 mod log_level;
 mod probes;
 
+pub use explain::ExplainPage;
 pub use log_level::LogLevelPage;
 pub use probes::ProbePage;
 

@@ -4,7 +4,10 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -63,10 +66,20 @@ type Revisions = HashMap<EnvironmentId, u64>;
 impl Fetcher {
     /// The whole config: every page, or nothing.
     pub async fn everything(self: &Arc<Self>) -> Result<Change, FetchError> {
+        self.everything_telling(|_, _| {}).await
+    }
+
+    /// As [`Self::everything`]; each page that came is told, with how many there are.
+    pub async fn everything_telling(
+        self: &Arc<Self>,
+        tell: impl Fn(u64, u64) + Send + Sync,
+    ) -> Result<Change, FetchError> {
         let revisions = Arc::new(self.revisions());
         let known = revisions.keys().cloned().collect();
         let first = self.client.config_page(0).await?;
         let (mut environments, shape) = self.prepare_page(first, revisions.clone()).await?;
+        let (came, tell) = (&AtomicU64::new(1), &tell);
+        tell(1, shape.pages);
         let rest = stream::iter(1..shape.pages)
             .map(|page| {
                 let revisions = revisions.clone();
@@ -75,6 +88,7 @@ impl Fetcher {
                     let (environments, now) = self.prepare_page(body, revisions).await?;
                     // Something came or went between two pages: none of them can be trusted.
                     if now == shape {
+                        tell(came.fetch_add(1, Relaxed) + 1, shape.pages);
                         Ok(environments)
                     } else {
                         Err(FetchError::from(moved()))

@@ -50,6 +50,15 @@ pub struct ClientConfig {
     pub silence: Duration,
 }
 
+/// One of the two services of SaaS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Configuration.
+    Client,
+    /// Metrics.
+    Metric,
+}
+
 /// What is counted of each request.
 pub trait Observer: Send + Sync {
     /// A request was answered (`code` 0: it was not).
@@ -106,6 +115,17 @@ impl Client {
     /// What is counted.
     pub fn observer(&self) -> &dyn Observer {
         &*self.observer
+    }
+
+    /// Asks a service for anything at all: whatever it answers, it can be reached.
+    pub async fn reach(&self, service: Service) -> Result<StatusCode, UpstreamError> {
+        let url = match service {
+            Service::Client => &self.config.client_service,
+            Service::Metric => &self.config.metric_service,
+        };
+        let answer = timeout(self.config.answer, self.http.get(url).send()).await;
+        let answer = answer.map_err(|_| UpstreamError::TimedOut)??;
+        Ok(answer.status())
     }
 
     /// One page of the whole config.

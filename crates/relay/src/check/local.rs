@@ -1,0 +1,134 @@
+//! What is on this machine: settings, certificates, directories.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use super::{Failure, Report};
+use crate::{
+    server::tls::Tls,
+    settings::{Mode, Settings},
+    source::offline::{fault::lines, load},
+};
+
+pub(super) fn settings(settings: &Settings, report: &mut Report<'_>) {
+    let role = match settings.mode {
+        Mode::Primary => "primary",
+        Mode::Replica => "replica",
+        Mode::Offline => "offline",
+        Mode::GenerateOfflineConfig => "writes the directory of offline mode",
+    };
+    report.works("settings", format!("{role}, ports {:?}", settings.ports));
+    if settings.mode != Mode::GenerateOfflineConfig && settings.auth_secret_is_default() {
+        report.warns(
+            "AUTH_SECRET",
+            "is the published default, so anybody can make tokens of SDKs",
+            "set it to something random, the same on every relay of the fleet",
+        );
+    }
+    if settings.bypass_auth {
+        report.warns(
+            "BYPASS_AUTH",
+            "is on: nobody is asked for a token",
+            "unset it anywhere but on your own machine",
+        );
+    }
+}
+
+pub(super) fn tls(settings: &Settings, report: &mut Report<'_>) {
+    let Some(tls) = settings.tls.clone() else {
+        return;
+    };
+    let tried = match Tls::open(tls, Duration::from_secs(1)) {
+        Ok(_) => Ok(((), "certificate and key fit each other".into())),
+        Err(error) => Err(Failure {
+            detail: error.to_string(),
+            advice: "TLS_CERT takes the certificate and its chain, TLS_KEY its key, both PEM"
+                .into(),
+        }),
+    };
+    report.take("TLS files", tried);
+}
+
+pub(super) fn data_dir(settings: &Settings, report: &mut Report<'_>) {
+    if let Some(path) = &settings.data_dir {
+        report.take("DATA_DIR", is_writable(path));
+    }
+}
+
+/// Writes a file to the directory, or to where it would be made, and takes it away again.
+fn is_writable(path: &Path) -> Result<((), String), Failure> {
+    let there = path.ancestors().find(|path| path.exists());
+    // A relative path that is not there yet is made here.
+    let there = there.filter(|path| !path.as_os_str().is_empty());
+    let there = there.unwrap_or(Path::new("."));
+    let probe = there.join(format!(".ff-relay-check-{}", std::process::id()));
+    let write = || -> io::Result<()> {
+        let file = fs::File::create_new(&probe)?;
+        file.sync_all()?;
+        fs::remove_file(&probe)
+    };
+    let shown = path.display();
+    match write() {
+        Ok(()) => Ok(((), format!("{shown} can be written"))),
+        Err(error) => Err(Failure {
+            detail: format!("{shown} cannot be written: {error}"),
+            advice: format!(
+                "mount a volume there, and let the user that the relay runs as write to it \
+                 (`chown`, or `fsGroup` in Kubernetes): {shown}"
+            ),
+        }),
+    }
+}
+
+pub(super) fn config_dir_is_writable(settings: &Settings, report: &mut Report<'_>) {
+    report.take("CONFIG_DIR", is_writable(&settings.config_dir));
+}
+
+pub(super) fn config_dir(settings: &Settings, report: &mut Report<'_>) {
+    report.take(
+        "CONFIG_DIR",
+        loads(&settings.config_dir, settings.and_rules),
+    );
+}
+
+/// Loads everything, as a start would.
+fn loads(directory: &Path, and_rules: bool) -> Result<((), String), Failure> {
+    let shown = directory.display();
+    let folders = load::folders(directory).map_err(|error| Failure {
+        detail: format!("{shown} cannot be read: {error}"),
+        advice: "set CONFIG_DIR to the directory that GENERATE_OFFLINE_CONFIG=true wrote".into(),
+    })?;
+    if folders.is_empty() {
+        return Err(Failure {
+            detail: format!("{shown} holds no environment"),
+            advice: "it takes a folder env-<id> for each; GENERATE_OFFLINE_CONFIG=true writes them"
+                .into(),
+        });
+    }
+    let (mut flags, mut groups, mut keys, mut faults) = (0, 0, 0, Vec::new());
+    for folder in &folders {
+        match load::environment(folder, None, and_rules) {
+            Ok(loaded) => {
+                let prepared = loaded.prepared;
+                flags += prepared.flags.map_or(0, |flags| flags.list().items().len());
+                groups += prepared
+                    .groups
+                    .map_or(0, |groups| groups.list().items().len());
+                keys += prepared.keys.map_or(0, |keys| keys.len());
+            }
+            Err(more) => faults.extend(more),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Failure {
+            detail: lines(&faults),
+            advice: "correct the files; a running relay goes on with what it served before".into(),
+        });
+    }
+    let environments = folders.len();
+    Ok((
+        (),
+        format!(
+            "{shown}: {environments} environments, {flags} flags, {groups} target groups, {keys} SDK keys"
+        ),
+    ))
+}

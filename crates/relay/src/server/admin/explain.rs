@@ -1,0 +1,93 @@
+//! `GET /explain`: why a target gets what it gets, over what is served now. It only reads.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::{Method, StatusCode};
+
+use super::{Page, TEXT, not_allowed};
+use crate::{
+    explain::{self, NoAnswer, render},
+    server::{
+        App,
+        respond::{self, Answer, Refusal},
+    },
+};
+
+/// The page.
+pub struct ExplainPage(Arc<App>);
+
+impl ExplainPage {
+    /// Explains what `app` serves.
+    pub fn new(app: &Arc<App>) -> Self {
+        Self(app.clone())
+    }
+}
+
+impl Page for ExplainPage {
+    fn path(&self) -> &'static str {
+        "/explain"
+    }
+
+    fn about(&self) -> &[(&'static str, &'static str)] {
+        &[(
+            "GET /explain?environment=&flag=&target=[&name=][&attributes=][&format=text]",
+            "why a target gets what it gets",
+        )]
+    }
+
+    fn answer<'a>(
+        &'a self,
+        question: &'a super::Question,
+    ) -> BoxFuture<'a, Result<Answer, Refusal>> {
+        Box::pin(async move {
+            if question.method != Method::GET {
+                return Err(not_allowed("GET"));
+            }
+            let pairs = question.query.iter();
+            let asked = explain::Question::from_pairs(pairs.map(|(n, v)| (n.as_str(), v.as_str())));
+            let (asked, text) = asked.map_err(refusal)?;
+            let app = self.0.clone();
+            // Hundreds of rules take a moment, which SDKs need not wait for.
+            let explained = move || explained(&app, &asked, text);
+            let body = tokio::task::spawn_blocking(explained).await;
+            let body = body.map_err(|_| {
+                Refusal::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "it could not be explained",
+                )
+            })?;
+            let body = body.map_err(refusal)?;
+            Ok(if text {
+                respond::text(StatusCode::OK, TEXT, body)
+            } else {
+                respond::json(StatusCode::OK, body)
+            })
+        })
+    }
+}
+
+fn explained(app: &App, question: &explain::Question, text: bool) -> Result<String, NoAnswer> {
+    let parts = &app.parts;
+    let environment = parts.relay.environment(&question.environment);
+    let environment = environment.ok_or_else(|| {
+        let known = parts.relay.environments();
+        question.no_environment(known.iter().map(|known| known.id().as_str()))
+    })?;
+    let mut target = question.target()?;
+    // As an SDK would be answered that does not send its target again.
+    if question.attributes.is_none()
+        && let Some(known) = parts.targets.get(environment.id(), &question.target)
+    {
+        target = (*known).clone();
+    }
+    let explanation = question.answer(&environment, &target, parts.and_rules)?;
+    Ok(render(&explanation, text))
+}
+
+fn refusal(reason: NoAnswer) -> Refusal {
+    match reason {
+        NoAnswer::Malformed(words) => Refusal::bad_request(words),
+        NoAnswer::Unknown(words) => Refusal::not_found(words),
+    }
+}

@@ -1,0 +1,141 @@
+//! The directory is what it was, or what it is to be.
+
+use serde_json::value::RawValue;
+
+use super::*;
+use crate::{
+    source::offline::load,
+    state::{KeyHash, prepare},
+};
+
+fn prepared(id: &str, version: usize) -> Prepared {
+    let id = EnvironmentId::from(id);
+    let raw = |text: String| RawValue::from_string(text).unwrap();
+    let flag = raw(format!(
+        r#"{{"feature":"f","version":{version},"odd":1.50e1,"variationToTargetMap":null}}"#
+    ));
+    let group = raw(r#"{"identifier":"g","servingRules":[{"clauses":[{"op":"in"}]}]}"#.into());
+    Prepared {
+        keys: Some(vec![KeyHash::of_key("b"), KeyHash::of_key("a")]),
+        flags: Some(prepare::flags(&id, &[&flag], None).unwrap()),
+        groups: Some(prepare::groups(&id, &[&group], None, false).unwrap()),
+        basis: None,
+        exact: false,
+        id,
+    }
+}
+
+/// What a reader finds: environments with the text of their flags.
+fn found(directory: &Path) -> Vec<(String, String)> {
+    let folders = load::folders(directory).unwrap().into_iter();
+    let read = |folder: load::Folder| {
+        let loaded = load::environment(&folder, None, false).ok().unwrap();
+        let flags = loaded.prepared.flags.unwrap();
+        let text = String::from_utf8(flags.list().body().bytes().to_vec()).unwrap();
+        (folder.id.to_string(), text)
+    };
+    folders.map(read).collect()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_directory_is_exchanged_as_a_whole() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("some/where/config");
+    let written = write(&directory, &[prepared("a", 1), prepared("b", 1)], "x").unwrap();
+    assert!(written.at_once && written.removed.is_empty());
+    let text = |version| {
+        format!(r#"[{{"feature":"f","version":{version},"odd":1.50e1,"variationToTargetMap":[]}}]"#)
+    };
+    assert_eq!(
+        found(&directory),
+        [("a".into(), text(1)), ("b".into(), text(1))]
+    );
+    let readme = fs::read_to_string(directory.join("env-a/README.md")).unwrap();
+    assert!(
+        readme.contains("2 SDK keys") && readme.contains("from x"),
+        "{readme}"
+    );
+
+    let before = fs::metadata(&directory).unwrap();
+    let written = write(&directory, &[prepared("b", 2)], "x").unwrap();
+    assert!(written.at_once);
+    assert_eq!(written.removed, [EnvironmentId::from("a")]);
+    assert_eq!(found(&directory), [("b".into(), text(2))]);
+    assert_eq!(
+        names(directory.parent().unwrap()),
+        ["config"],
+        "nothing is left over"
+    );
+    let after = fs::metadata(&directory).unwrap();
+    assert_eq!(before.permissions(), after.permissions());
+}
+
+#[test]
+fn what_is_not_ours_stays_and_environments_are_exchanged_one_by_one() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path();
+    fs::create_dir(directory.join(".git")).unwrap();
+    // Left over by a run that was killed.
+    let leftover = format!(".env-a{UNFINISHED}4294967");
+    fs::create_dir(directory.join(&leftover)).unwrap();
+    write(directory, &[prepared("a", 1), prepared("b", 1)], "x").unwrap();
+    let written = write(directory, &[prepared("b", 2), prepared("c", 1)], "x").unwrap();
+    assert!(!written.at_once);
+    assert_eq!(names(directory), [".git", "env-b", "env-c"]);
+    assert!(found(directory)[0].1.contains("\"version\":2"));
+}
+
+#[test]
+fn what_cannot_be_written_leaves_what_was_there() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("config");
+    write(&directory, &[prepared("a", 1)], "x").unwrap();
+    // A name that no file system takes, behind one that is fine.
+    let long = "x".repeat(300);
+    let error = write(&directory, &[prepared("a", 2), prepared(&long, 1)], "x").unwrap_err();
+    assert!(error.to_string().starts_with("cannot write "), "{error}");
+    assert!(found(&directory)[0].1.contains("\"version\":1"));
+    assert_eq!(names(place.path()), ["config"]);
+}
+
+/// A reader that looks all the time never finds a mixture, nor a file that is half written.
+#[test]
+fn a_reader_never_sees_half_of_it() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("config");
+    let version = |version| vec![prepared("a", version), prepared("b", version)];
+    write(&directory, &version(0), "x").unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..40 {
+                write(&directory, &version(round), "x").unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        let mut looks = 0;
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            // By descriptor, as a reader that is in the middle of its work.
+            let Ok(open) = fs::File::open(&directory) else {
+                panic!("the directory was gone for a moment")
+            };
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+            let text = |name: &str| fs::read_to_string(Path::new(&path).join(name).join(FLAGS));
+            if let (Ok(a), Ok(b)) = (text("env-a"), text("env-b")) {
+                assert!(a.ends_with("]\n"), "half of a file: {a}");
+                assert_eq!(a, b);
+                looks += 1;
+            }
+        }
+        assert!(looks > 0);
+    });
+}
