@@ -108,6 +108,12 @@ ROWS = [
     ("Metrics of SDKs", [
         ("Reports to SaaS", "graph", "cps", [
             (rate("ff_proxy_metrics_forwarded", "error"), "error={{error}}")]),
+        ("Taken from SDKs", "graph", "cps", [
+            (rate("ff_proxy_metrics_taken", "kept"), "{{kept}}")]),
+        ("Waiting", "graph", "none", [(total("ff_proxy_metrics_waiting", "instance"), "{{instance}}")]),
+        ("Waiting: size", "graph", "bytes", [(total("ff_proxy_metrics_waiting_bytes", "instance"), "{{instance}}")]),
+        ("Waiting: age of the oldest", "graph", "s", [
+            (total("ff_proxy_metrics_oldest_seconds", "instance", "max"), "{{instance}}")]),
         ("Dropped", "graph", "cps", [(rate("ff_proxy_metrics_dropped", "reason"), "{{reason}}")]),
         ("Replicas to primary", "graph", "cps",
          messages("replica_metrics_stream_producer_messages_published")),
