@@ -221,6 +221,8 @@ async fn each_fault_of_saas_is_survived_and_recovered_from() {
         Endpoint::FeatureConfigs,
         Endpoint::TargetSegments,
         Endpoint::Stream,
+        Endpoint::Metrics,
+        Endpoint::ClientAuth,
     ];
     // Local tasks, since each holds its simulator by reference across its waits.
     let local = tokio::task::LocalSet::new();
@@ -244,7 +246,7 @@ async fn each_fault_of_saas_is_survived_and_recovered_from() {
 async fn survives(endpoint: Endpoint, fault: Fault) {
     let what = format!("{endpoint:?} × {fault:?}");
     let saas = simulator(2, 6).await;
-    let relay = relay(&saas, &[]).await;
+    let relay = relay(&saas, &[("FORWARD_TARGETS", "true")]).await;
     relay.ready().await;
     let environment = saas.environments()[0].clone();
     let token = relay.token(&saas.sdk_key(&environment)).await;
@@ -264,6 +266,26 @@ async fn survives(endpoint: Endpoint, fault: Fault) {
     saas.patch_flag(&environment, FLAG, |_| {}, true);
     saas.patch_group(&environment, "group-0", |_| {}, true);
     saas.cut_streams();
+    let metrics = |flag: &str| {
+        json!({"metricsData": [{"timestamp": 1, "count": 1, "metricsType": "FFMETRICS", "attributes": [
+            {"key": "featureIdentifier", "value": flag}, {"key": "variationIdentifier", "value": "true"},
+        ]}]})
+    };
+    let post_metrics = async |flag| {
+        let path = format!("/metrics/{environment}");
+        let answer = relay
+            .post(&path, Some(&token), metrics(flag).to_string())
+            .await;
+        assert_eq!(answer.status(), 200, "{what}");
+    };
+    let key = saas.sdk_key(&environment);
+    let authenticate = async |target| {
+        relay
+            .token_with(&json!({"apiKey": key, "target": {"identifier": target}}))
+            .await;
+    };
+    post_metrics("during").await;
+    authenticate("during").await;
     eventually(&format!("{what}: asked"), async || {
         saas.requests(endpoint) > asked
     })
@@ -289,6 +311,44 @@ async fn survives(endpoint: Endpoint, fault: Fault) {
         relay.flags(&environment, &token).await[0]["version"] == expected
     })
     .await;
+    post_metrics("after").await;
+    authenticate("after").await;
+    eventually(&format!("{what}: metrics again"), async || {
+        // Those of another fault may have to wait for longer than a test.
+        endpoint != Endpoint::Metrics || saas.metric_count(&environment, "after", "") == 1
+    })
+    .await;
+    eventually(&format!("{what}: targets again"), async || {
+        let seen = saas.seen();
+        seen.iter()
+            .any(|seen| seen.body["target"]["identifier"] == "after")
+    })
+    .await;
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn no_stream_sees_an_event_of_a_first_load() {
+    let saas = simulator(200, 50).await;
+    let environment = saas.environments()[150].clone();
+    let key = saas.sdk_key(&environment);
+    let mut patient = tuning();
+    patient.upstream.answer = common::DEADLINE;
+    let before = start(&saas.url(), &saas.proxy_key(), &[], patient.clone()).await;
+    before.ready().await;
+    let token = before.token(&key).await;
+    before.kill().await;
+    // The token is good at any relay of the same secret, and streams are taken before the load.
+    saas.fault(Endpoint::ProxyConfig, Some(Fault::Status(503, None)));
+    let relay = start(&saas.url(), &saas.proxy_key(), &[], patient).await;
+    let mut stream = relay.stream(&token, &key).await;
+    saas.fault(Endpoint::ProxyConfig, None);
+    relay.ready().await;
+    eventually("the stream of SaaS", async || saas.open_streams() == 1).await;
+    saas.toggle(&environment, FLAG, true);
+    let event = stream.event().await;
+    assert_eq!(told(&event), ("patch".into(), FLAG.into()));
+    assert_eq!(event["version"], 2);
     relay.kill().await;
 }
 

@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 
 pub mod driver;
 mod queue;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use queue::End;
@@ -241,11 +243,8 @@ fn is_revoked(relay: &Relay, stream: &Stream) -> bool {
 /// Queues one event an identifier that changed in the replay window, the oldest first.
 fn replay(stream: &Stream, snapshot: &Environment) {
     let oldest = event::now_millis().saturating_sub(event::window_millis());
-    for recent in snapshot
-        .recent()
-        .iter()
-        .filter(|recent| recent.at >= oldest)
-    {
+    let recent = snapshot.recent().iter();
+    let missed = recent.filter(|recent| recent.at >= oldest).map(|recent| {
         let list = snapshot.list(recent.domain);
         let now = list.get(&recent.identifier).map(|item| item.version);
         let event = wire::missed(snapshot.id(), recent.domain, &recent.identifier, now);
@@ -253,6 +252,8 @@ fn replay(stream: &Stream, snapshot: &Environment) {
             Some(target) => wire::evaluated_event(&event, snapshot.evaluation(), target),
             None => wire::event(&event),
         };
-        stream.push(&event, bytes);
-    }
+        (recent.domain, recent.identifier.clone(), bytes)
+    });
+    stream.queue().replay(missed);
+    stream.wake.notify_one();
 }

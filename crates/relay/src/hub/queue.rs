@@ -25,6 +25,8 @@ pub enum End {
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<(Domain, Arc<str>, Bytes)>,
+    /// How many of what was missed came at once: not the reader's fault.
+    replayed: usize,
     end: Option<End>,
 }
 
@@ -46,10 +48,20 @@ impl Queue {
         let same = |(d, id, _): &&mut (Domain, Arc<str>, Bytes)| *d == domain && id == identifier;
         if let Some(waiting) = self.waiting.iter_mut().find(same) {
             waiting.2 = bytes;
-        } else if self.waiting.len() >= MOST_WAITING {
+        } else if self.waiting.len() >= MOST_WAITING + self.replayed {
             self.end(End::TooSlow);
         } else {
             self.waiting.push_back((domain, identifier.clone(), bytes));
+        }
+    }
+
+    /// Queues what a reader missed while it was away, one entry an identifier, however much that
+    /// is: a reader that was ended for it would come back to the same.
+    pub(super) fn replay(&mut self, missed: impl Iterator<Item = (Domain, Arc<str>, Bytes)>) {
+        if self.end.is_none() {
+            let before = self.waiting.len();
+            self.waiting.extend(missed);
+            self.replayed += self.waiting.len() - before;
         }
     }
 

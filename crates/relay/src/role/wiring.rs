@@ -38,6 +38,8 @@ use crate::{
 
 /// Targets that wait to be forwarded; more are not.
 const MOST_FORWARDED: usize = 1_000;
+/// A larger target is not forwarded, so that those that wait are bounded in bytes as well.
+const LARGEST_FORWARDED: usize = 64 << 10;
 /// The gauges' label for SaaS, as deployed proxies spell it.
 const SAAS: &str = "saas";
 
@@ -132,6 +134,7 @@ impl TargetSink for TargetSinks {
         environment: &EnvironmentId,
         key: &str,
         target: &Target,
+        original: &str,
         travels: bool,
     ) {
         if let Some(store) = self.embedded.as_ref().filter(|_| !travels) {
@@ -144,9 +147,10 @@ impl TargetSink for TargetSinks {
                 target.to_json().into_bytes(),
             );
         }
-        if let Some(forward) = &self.forward {
+        let fits = original.len() <= LARGEST_FORWARDED;
+        if let Some(forward) = self.forward.as_ref().filter(|_| fits) {
             let key = serde_json::to_string(key).unwrap_or_default();
-            let body = format!(r#"{{"apiKey":{key},"target":{}}}"#, target.to_json());
+            let body = format!(r#"{{"apiKey":{key},"target":{original}}}"#);
             // Full: SaaS is slow or gone, and hears of this target at its next auth.
             let _ = forward.try_send(body);
         }

@@ -60,7 +60,8 @@ impl App {
                 .targets
                 .remember(environment.id(), target, json.len());
             if let Some(sink) = &self.parts.target_sink {
-                sink.authenticated(environment.id(), &key, target, travels);
+                let original = asked.target.map_or("", RawValue::get);
+                sink.authenticated(environment.id(), &key, target, original, travels);
             }
         }
         let now = now_millis() / 1_000;

@@ -103,8 +103,16 @@ pub trait Intake: Send + Sync {
 
 /// Who else wants to know of a target that came with auth.
 pub trait TargetSink: Send + Sync {
-    /// Called in the background's favour: must not wait. `travels` says that the token carries it.
-    fn authenticated(&self, environment: &EnvironmentId, key: &str, target: &Target, travels: bool);
+    /// Called in the background's favour: must not wait. `original` is the target's JSON as the SDK
+    /// sent it; `travels` says that the token carries the target.
+    fn authenticated(
+        &self,
+        environment: &EnvironmentId,
+        key: &str,
+        target: &Target,
+        original: &str,
+        travels: bool,
+    );
 }
 
 /// What asking elsewhere for a key came to.
