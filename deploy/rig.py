@@ -115,7 +115,9 @@ class Rig(contextlib.ExitStack):
 
     def relay(self, env, name="relay", argv=None):
         """A relay on a free port, ready; its URL."""
-        env = {"AUTH_SECRET": "a secret of the tests", "LOG_LEVEL": "INFO", **env}
+        env = dict(env)
+        if "AUTH_SECRET_FILE" not in env:
+            env.setdefault("AUTH_SECRET", "a secret of the tests")
         env.setdefault("PORT", str(free_port()))
         scheme = "https" if env.get("TLS_ENABLED") == "true" else "http"
         url = f"{scheme}://127.0.0.1:{env['PORT']}"
