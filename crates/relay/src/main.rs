@@ -10,7 +10,7 @@ use ff_relay::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let command = match Settings::from_process() {
@@ -74,12 +74,15 @@ async fn run(command: Command) -> ExitCode {
     for (name, reason) in settings.not_yet_effective() {
         tracing::warn!(setting = name, "{reason}");
     }
+    for note in &settings.notes {
+        tracing::warn!("{note}");
+    }
     let ended = async {
         let (signals, listen) =
             Signals::of_process().map_err(|error| RunError::Start(error.to_string()))?;
         let work = async {
             match work {
-                Work::Demo => return demo::demo(*settings, signals).await,
+                Work::Demo => return Box::pin(demo::demo(*settings, signals)).await,
                 Work::Fleet => return fleet::fleet(&settings, signals).await,
                 Work::Relay => {}
             }
@@ -97,7 +100,7 @@ async fn run(command: Command) -> ExitCode {
             () = listen => Ok(()),
         }
     };
-    match ended.await {
+    match Box::pin(ended).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the relay cannot go on");

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
+#[path = "common/network.rs"]
+mod network;
 #[path = "common/pki.rs"]
 mod pki;
 
@@ -18,18 +20,9 @@ use common::{
     simulator,
 };
 use ff_saas_sim::Simulator;
+use network::{connect_proxy, terminate};
 use pki::Ca;
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
-    net::{TcpListener, TcpStream},
-};
-use tokio_rustls::TlsAcceptor;
-
 /// SaaS behind TLS, and a proxy; nothing of it is trusted or reachable by default.
 struct Network {
     saas: Simulator,
@@ -46,18 +39,11 @@ impl Network {
         let saas = simulator(1, 2).await;
         let authority = Ca::new("the company's own");
         let pair = authority.issue(&["saas.test", "localhost"], (2090, 1, 1));
-        let chain = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![chain], key)
-            .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, authority.pem()).unwrap();
         let origin = saas.url().replace("http://", "").replace("/api/1.0", "");
-        let tls = terminate(origin, TlsAcceptor::from(Arc::new(config))).await;
+        let tls = terminate(origin, &pair).await;
         let asked = Arc::default();
         let proxy = connect_proxy(tls, Arc::clone(&asked)).await;
         Self {
@@ -84,46 +70,6 @@ impl Network {
     fn asked(&self) -> String {
         self.asked.lock().unwrap().concat()
     }
-}
-
-/// Takes TLS off and passes the rest on.
-async fn terminate(origin: String, acceptor: TlsAcceptor) -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let (origin, acceptor) = (origin.clone(), acceptor.clone());
-            tokio::spawn(async move {
-                let mut clear = acceptor.accept(socket).await.ok()?;
-                let mut origin = TcpStream::connect(origin).await.ok()?;
-                copy_bidirectional(&mut clear, &mut origin).await.ok()
-            });
-        }
-    });
-    address
-}
-
-/// A proxy that knows one way out, whatever host it is asked for, as if it alone could resolve it.
-async fn connect_proxy(way_out: SocketAddr, asked: Arc<Mutex<Vec<String>>>) -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let asked = asked.clone();
-            tokio::spawn(async move {
-                let mut client = BufReader::new(socket);
-                let (mut head, mut line) = (String::new(), String::new());
-                while client.read_line(&mut line).await.ok()? > 2 {
-                    head.push_str(&std::mem::take(&mut line));
-                }
-                asked.lock().unwrap().push(head);
-                let mut origin = TcpStream::connect(way_out).await.ok()?;
-                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
-                copy_bidirectional(&mut client, &mut origin).await.ok()
-            });
-        }
-    });
-    address
 }
 
 async fn is_synced(relay: &Relay) -> bool {

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use super::Task;
 use crate::{
-    observe::logs::{Filter, LevelHandle},
+    observe::{
+        logs::{Filter, LevelHandle},
+        profile::{self, CloudProfiler},
+        traces::{Exporter, Tracer},
+    },
     server::{
         App,
-        admin::{Admin, ExplainPage, LogLevelPage, Page, ProbePage},
+        admin::{Admin, ExplainPage, LogLevelPage, Page, PprofPage, ProbePage},
     },
-    settings::Settings,
+    settings::{Mode, Settings},
 };
 
 pub(super) fn pages(settings: &Settings, app: &Arc<App>) -> Arc<Admin> {
@@ -20,5 +25,63 @@ pub(super) fn pages(settings: &Settings, app: &Arc<App>) -> Arc<Admin> {
     }
     pages.push(Arc::new(ExplainPage::new(app)));
     pages.extend(ProbePage::all(app));
+    if settings.pprof.is_some() {
+        pages.push(Arc::new(PprofPage));
+    }
     Admin::new(pages)
+}
+
+/// What `PPROF_ADDRESS` shows.
+pub(super) fn profiles() -> Arc<Admin> {
+    Admin::new(vec![Arc::new(PprofPage)])
+}
+
+/// Samples allocations from the start on, where profiles may be asked for.
+pub(super) async fn sample(settings: &Settings) {
+    if settings.pprof.is_none() && !settings.gcp_profiler_enabled {
+        return;
+    }
+    if let Err(error) = profile::watch_heap(settings.data_dir.as_deref()).await {
+        tracing::warn!(%error, "there will be no heap profiles");
+    }
+}
+
+/// Begins and exports spans, where the environment asks for it. That it cannot is no reason not to
+/// start.
+pub(super) fn traces(settings: &Settings) -> (Option<Tracer>, Option<Exporter>) {
+    let Some(traces) = &settings.traces else {
+        return (None, None);
+    };
+    match Tracer::new(traces) {
+        Ok((tracer, exporter)) => {
+            let endpoint = traces.endpoint.host_str().unwrap_or_default();
+            tracing::info!(endpoint, protocol = ?traces.protocol, "traces are exported");
+            (Some(tracer), Some(exporter))
+        }
+        Err(reason) => {
+            tracing::error!(reason, "there are no traces");
+            (None, None)
+        }
+    }
+}
+
+/// Hands profiles to Google Cloud Profiler, where that is asked for.
+pub(super) fn cloud_profiler(settings: &Settings) -> Option<Task> {
+    if !settings.gcp_profiler_enabled {
+        return None;
+    }
+    let role = match settings.mode {
+        Mode::Replica => "replica",
+        _ => "primary",
+    };
+    let environment = settings.gcp_profiler_env.as_ref();
+    let environment = environment.map(|env| format!(".{env}")).unwrap_or_default();
+    let service = format!("ff-proxy-v2-{role}{environment}");
+    match CloudProfiler::new(&settings.gcp_profiler, service) {
+        Ok(agent) => Some(("the agent of Cloud Profiler", Box::pin(agent.run()))),
+        Err(reason) => {
+            tracing::error!(reason, "Cloud Profiler gets no profiles");
+            None
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub use stop::Signals;
 
 use crate::{
     hub::{Hub, driver::Pace},
-    observe::{health::HealthReport, metrics::Metrics},
+    observe::{health::HealthReport, metrics::Metrics, traces::Tracer},
     server::{
         App, Limits, Lookup, Parts, TargetSink, Targets,
         admin::Admin,
@@ -161,6 +161,8 @@ pub struct Listeners {
     pub prometheus: Option<TcpListener>,
     /// Operators.
     pub admin: Option<TcpListener>,
+    /// Profiles.
+    pub pprof: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -187,14 +189,16 @@ impl Listeners {
             (None, Some(port)) => Some(listen_on(port).await?),
             (passed, _) => passed,
         };
-        let admin = match settings.admin {
-            Some(address) => Some(listen_at(address).await?),
-            None => None,
+        let at = async |address| match address {
+            Some(address) => listen_at(address).await.map(Some),
+            None => Ok(None),
         };
+        let (admin, pprof) = (at(settings.admin).await?, at(settings.pprof).await?);
         Ok(Self {
             api,
             prometheus,
             admin,
+            pprof,
         })
     }
 
@@ -230,6 +234,7 @@ struct Core {
     relay: Arc<Relay>,
     writer: WriterHandle,
     targets: Targets,
+    tracer: Option<Tracer>,
 }
 
 /// A task that must not end before the process does, with its name.
@@ -266,6 +271,7 @@ pub async fn run(
     listeners: Listeners,
     signals: Signals,
 ) -> Result<(), RunError> {
+    admin::sample(&settings).await;
     let tls = settings.tls.clone();
     let tls = tls.map(|tls| Tls::open(tls, tuning.watch.0)).transpose()?;
     let (tls, tls_files) = tls.unzip();
@@ -277,6 +283,7 @@ pub async fn run(
     let drain_limit = settings.drain;
     let auth_secrets = AuthSecrets::new(&settings);
     let hub = Hub::new(metrics.clone());
+    let (tracer, exporter) = admin::traces(&settings);
     let mut core = Core {
         settings,
         tuning,
@@ -284,6 +291,7 @@ pub async fn run(
         relay: relay.clone(),
         writer,
         targets: Targets::default(),
+        tracer: tracer.clone(),
     };
     let cast = match core.settings.mode {
         Mode::Replica => replica::cast(&mut core).await?,
@@ -307,6 +315,7 @@ pub async fn run(
         bypass_auth: settings.bypass_auth,
         and_rules: settings.and_rules,
         prometheus: listeners.prometheus.is_none(),
+        tracer,
         limits: tuning.limits,
         pace: tuning.pace,
     });
@@ -341,7 +350,18 @@ pub async fn run(
         secrets::follow(auth_secrets, &followed, watch_pace, of_app).await;
     };
     running.spawn(("the watch of AUTH_SECRET", Box::pin(follow)));
+    if let Some(exporter) = exporter {
+        // Not by `spawn`: what is queued at the end goes out.
+        let stop = running.stop_source.clone();
+        running.critical.spawn(async move {
+            exporter.run(stop).await;
+            "the exporter of traces"
+        });
+    }
     running.spawn(cast.source);
+    if let Some(agent) = admin::cloud_profiler(&settings) {
+        running.spawn(agent);
+    }
     let interval = settings.heartbeat_interval;
     let watch = wiring::watch_health(cast.status, relay.clone(), metrics, interval);
     running.spawn(("the watch of health", Box::pin(watch)));
@@ -419,6 +439,13 @@ impl Running {
             self.critical.spawn(async move {
                 admin.run(listener, close).await;
                 "the admin listener"
+            });
+        }
+        if let Some(listener) = listeners.pprof {
+            let (pages, close) = (admin::profiles(), self.close.clone());
+            self.critical.spawn(async move {
+                pages.run(listener, close).await;
+                "the listener for profiles"
             });
         }
     }

@@ -46,7 +46,7 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
     let embedded = opened.as_ref().map(|(store, _)| store.clone());
     let observer = Arc::new(wiring::UpstreamMetrics(core.metrics.clone()));
     let fetcher = Arc::new(Fetcher {
-        client: client(settings, core.tuning.upstream, observer)?,
+        client: client(settings, core.tuning.upstream, observer)?.with_tracer(core.tracer.clone()),
         relay: core.relay.clone(),
         and_rules: settings.and_rules,
     });

@@ -16,6 +16,7 @@ use crate::{
     observe::{
         health::{ConfigState, StreamState},
         metrics::{Flow, Metrics, Subscribed},
+        traces,
     },
     redis::{Redis, cache::Cache},
     server::{Asked, Intake, Lookup, TargetSink},
@@ -121,11 +122,14 @@ fn post_error(error: &UpstreamError) -> PostError {
     }
 }
 
+/// A target to forward, and the span of the request that brought it.
+type Forwarded = (String, Option<traces::Context>);
+
 /// Where targets of auth go.
 pub(super) struct TargetSinks {
     pub(super) embedded: Option<Arc<EmbeddedStore>>,
     pub(super) redis: Option<TargetWriter>,
-    pub(super) forward: Option<mpsc::Sender<String>>,
+    pub(super) forward: Option<mpsc::Sender<Forwarded>>,
 }
 
 impl TargetSink for TargetSinks {
@@ -152,7 +156,7 @@ impl TargetSink for TargetSinks {
             let key = serde_json::to_string(key).unwrap_or_default();
             let body = format!(r#"{{"apiKey":{key},"target":{original}}}"#);
             // Full: SaaS is slow or gone, and hears of this target at its next auth.
-            let _ = forward.try_send(body);
+            let _ = forward.try_send((body, traces::current()));
         }
     }
 }
@@ -162,17 +166,18 @@ pub(super) fn forward_targets(
     fetcher: &Arc<Fetcher>,
     forwards: bool,
 ) -> (
-    Option<mpsc::Sender<String>>,
+    Option<mpsc::Sender<Forwarded>>,
     impl Future<Output = ()> + use<>,
 ) {
-    let (sender, mut queue) = mpsc::channel::<String>(MOST_FORWARDED);
+    let (sender, mut queue) = mpsc::channel::<Forwarded>(MOST_FORWARDED);
     let fetcher = fetcher.clone();
     let handle = forwards.then(|| sender.clone());
     let forward = async move {
         // Kept, so that the queue of a relay that forwards nothing does not end.
         let _sender = sender;
-        while let Some(body) = queue.recv().await {
-            if let Err(error) = fetcher.client.forward_target(body).await {
+        while let Some((body, context)) = queue.recv().await {
+            let forwarded = traces::within(context, fetcher.client.forward_target(body));
+            if let Err(error) = forwarded.await {
                 tracing::debug!(%error, "a target could not be forwarded");
             }
         }

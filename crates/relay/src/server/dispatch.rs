@@ -14,7 +14,10 @@ use super::{
     respond::{self, Answer, Refusal},
     route::{NoRoute, READS, Route, TEMPLATES, UNKNOWN},
 };
-use crate::hub::Subscription;
+use crate::{
+    hub::Subscription,
+    observe::traces::{self, Span},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of a caller is replaced.
@@ -52,7 +55,10 @@ impl App {
         let id = request_id(&head.headers);
 
         let silent = matches!(route, Ok(Route::Stream(_)));
-        let outcome = match self.answer(&head, route, body).await {
+        let mut span = self.span(&head, number);
+        let context = span.as_ref().map(Span::context);
+        let answered = traces::within(context, self.answer(&head, route, body)).await;
+        let outcome = match answered {
             Ok(outcome) => outcome,
             Err(refusal) => {
                 if refusal.status.is_server_error() || silent {
@@ -78,6 +84,10 @@ impl App {
             .as_ref()
             .map_or("", |environment| environment.id().as_str());
         self.count(&head, number, env, answer.status(), took);
+        if let Some(span) = &mut span {
+            span.text("ff.environment", env);
+            span.answered(answer.status().as_u16());
+        }
         let application = head.headers.get("harness-sdk-applicationid");
         tracing::info!(
             target: "ff_relay::request",
@@ -98,6 +108,17 @@ impl App {
         }
     }
 
+    /// A span of a request, unless nobody traces, or a machine asks how we are.
+    fn span(&self, head: &Parts, number: usize) -> Option<Span> {
+        let tracer = self.parts.tracer.as_ref().filter(|_| !is_probe(number))?;
+        let mut span = tracer.server(&head.headers);
+        let route = TEMPLATES[number];
+        span.name(|| format!("{} {route}", head.method).trim_end().to_owned());
+        span.text("http.request.method", head.method.as_str());
+        span.text("http.route", route);
+        Some(span)
+    }
+
     fn count(
         &self,
         head: &Parts,
@@ -106,10 +127,7 @@ impl App {
         status: StatusCode,
         took: std::time::Duration,
     ) {
-        if matches!(
-            TEMPLATES[number],
-            "/health" | "/metrics" | "/livez" | "/readyz"
-        ) {
+        if is_probe(number) {
             return;
         }
         self.parts
@@ -220,6 +238,13 @@ impl App {
             )),
         }
     }
+}
+
+fn is_probe(number: usize) -> bool {
+    matches!(
+        TEMPLATES[number],
+        "/health" | "/metrics" | "/livez" | "/readyz"
+    )
 }
 
 fn stream_head() -> Answer {

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     hub::{Hub, Subscription, driver::Pace},
-    observe::{health::HealthReport, metrics::Metrics},
+    observe::{health::HealthReport, metrics::Metrics, traces::Tracer},
     state::{EnvironmentId, KeyHash, Relay},
 };
 
@@ -164,6 +164,8 @@ pub struct Parts {
     pub and_rules: bool,
     /// Whether `GET /metrics` is served here.
     pub prometheus: bool,
+    /// Begins spans, where there are traces.
+    pub tracer: Option<Tracer>,
     /// Bounds.
     pub limits: Limits,
     /// How streams are paced.

@@ -13,7 +13,8 @@ use super::fault::{Fault, Faults};
 use super::secret::Secret;
 use super::values::Values;
 use super::{
-    Command, LogFormat, LogLevel, Mode, RedisSettings, Settings, TlsSettings, help, pending, table,
+    Command, GcpProfiler, LogFormat, LogLevel, Mode, RedisSettings, Settings, TlsSettings,
+    TraceSettings, help, pending, table,
 };
 
 /// Metric reports and polls are never closer together than this.
@@ -129,6 +130,7 @@ impl Settings {
             values.fault("REDIS_ADDRESS", needs);
         }
         let (ports, prometheus_port) = ports(values);
+        let (traces, notes) = TraceSettings::read(get);
         let admin = admin(values, &ports, prometheus_port);
         let tls = tls(values);
         let client_service = values.url("CLIENT_SERVICE");
@@ -172,7 +174,10 @@ impl Settings {
             log_format: format.unwrap_or(LogFormat::Text),
             admin,
             pprof: pprof_address.filter(|_| pprof),
+            traces,
+            notes,
             gcp_profiler_enabled: values.bool("GCP_PROFILER_ENABLED"),
+            gcp_profiler: GcpProfiler::read(get),
             gcp_profiler_env: get("ENV").filter(|env| !env.is_empty()),
             config_dir: values.path("CONFIG_DIR").unwrap_or_default(),
             changed: values.changed(),

@@ -10,9 +10,11 @@ mod fault;
 mod help;
 mod load;
 mod pending;
+mod profiler;
 mod redis;
 mod secret;
 pub mod table;
+mod traces;
 mod values;
 
 use std::net::SocketAddr;
@@ -23,8 +25,10 @@ use url::Url;
 
 pub use fault::{EXIT_CODE, Fault, Faults};
 pub use help::{help, settings_table_markdown};
+pub use profiler::GcpProfiler;
 pub use redis::{RedisNode, RedisServer, RedisSettings, RedisTopology};
 pub use secret::Secret;
+pub use traces::{Sampler, TraceProtocol, TraceSettings};
 pub use values::without_line_end;
 
 use crate::explain::Question;
@@ -192,8 +196,14 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Where profiles are served; none: nowhere.
     pub pprof: Option<SocketAddr>,
+    /// Where traces go; none: there are none.
+    pub traces: Option<TraceSettings>,
+    /// What OpenTelemetry's variables hold that cannot be used: one log line each.
+    pub notes: Vec<String>,
     /// Whether profiles go to Google Cloud Profiler.
     pub gcp_profiler_enabled: bool,
+    /// Where those profiles go, and as whom.
+    pub gcp_profiler: GcpProfiler,
     /// The variable `ENV`, which names the profiled service more closely.
     pub gcp_profiler_env: Option<String>,
     /// What offline mode serves and generation writes.

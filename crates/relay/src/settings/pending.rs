@@ -4,9 +4,6 @@
 /// Of the `changed` settings, those that have no effect, with the reason.
 pub(super) fn not_yet_effective(changed: &[&'static str]) -> Vec<(&'static str, &'static str)> {
     let reason = |name: &str| match name {
-        "GCP_PROFILER_ENABLED" | "PPROF" | "PPROF_ADDRESS" => {
-            Some("profiles are not supported by this build yet")
-        }
         "TARGET_POLL_DURATION" => Some("targets are not polled: nothing depends on it any more"),
         _ => None,
     };

@@ -23,10 +23,12 @@ use super::{
 
 mod explain;
 mod log_level;
+mod pprof;
 mod probes;
 
 pub use explain::ExplainPage;
 pub use log_level::LogLevelPage;
+pub use pprof::PprofPage;
 pub use probes::ProbePage;
 
 /// Nothing that is sent here is larger.

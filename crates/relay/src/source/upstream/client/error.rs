@@ -1,5 +1,6 @@
 //! Why a request of SaaS came to nothing, and what its answer says of it.
 
+use crate::observe::chain;
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode, header};
@@ -49,13 +50,7 @@ impl From<reqwest::Error> for UpstreamError {
         if error.is_timeout() {
             return Self::TimedOut;
         }
-        let mut text = error.to_string();
-        let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self::Transport(text)
+        Self::Transport(chain(&error))
     }
 }
 

@@ -24,7 +24,7 @@ use error::refusal;
 use renewal::LastFailure;
 use token::Token;
 
-use crate::settings::Secret;
+use crate::{observe::traces::Tracer, settings::Secret};
 
 const SDK_INFO: &str = concat!("ff-relay ", env!("CARGO_PKG_VERSION"));
 /// A config page holds ten environments; none comes near this.
@@ -80,9 +80,17 @@ pub struct Client {
     refused: watch::Sender<Option<StatusCode>>,
     key: watch::Sender<Secret>,
     observer: Arc<dyn Observer>,
+    /// Begins spans, where there are traces.
+    tracer: Option<Tracer>,
 }
 
 impl Client {
+    /// Traces its requests, where there are traces.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+
     /// Builds the HTTP client.
     ///
     /// # Errors
@@ -103,6 +111,7 @@ impl Client {
             refused: watch::Sender::new(None),
             key: watch::Sender::new(config.proxy_key.clone()),
             observer,
+            tracer: None,
             config,
         })
     }
@@ -224,9 +233,8 @@ impl Client {
             .post(url)
             .header(header::CONTENT_TYPE, "application/json")
             .body(body);
-        let started = Instant::now();
-        let answer = timeout(self.config.answer, request.send()).await;
-        let answer = self.observed("/client/auth", "", started, answer)?;
+        let limit = self.config.answer;
+        let answer = self.ask("/client/auth", "", request, limit).await?;
         if answer.status().is_success() {
             Ok(())
         } else {
@@ -296,9 +304,7 @@ impl Client {
             if !environment.is_empty() {
                 request = request.header("Harness-Environmentid", environment);
             }
-            let started = Instant::now();
-            let answer = timeout(limit, request.send()).await;
-            let answer = self.observed(url, environment, started, answer)?;
+            let answer = self.ask(url, environment, request, limit).await?;
             match answer.status() {
                 status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) if renewed => {
                     return Err(UpstreamError::TokenRefused(status));
@@ -312,18 +318,30 @@ impl Client {
         }
     }
 
-    fn observed(
+    /// One request, within `limit`; counted and traced.
+    async fn ask(
         &self,
         url: &'static str,
         environment: &str,
-        started: Instant,
-        answer: Result<Result<Response, reqwest::Error>, tokio::time::error::Elapsed>,
+        mut request: RequestBuilder,
+        limit: Duration,
     ) -> Result<Response, UpstreamError> {
-        let answer = match answer {
+        let mut span = self.tracer.as_ref().map(Tracer::client);
+        if let Some(span) = &mut span {
+            span.name(|| url.to_owned());
+            span.text("url.template", url);
+            span.text("ff.environment", environment);
+            request = request.headers(span.headers());
+        }
+        let started = Instant::now();
+        let answer = match timeout(limit, request.send()).await {
             Ok(answer) => answer.map_err(UpstreamError::from),
             Err(_) => Err(UpstreamError::TimedOut),
         };
         let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        if let Some(span) = span.as_mut().filter(|_| code > 0) {
+            span.answered(code);
+        }
         self.observer
             .request(url, environment, code, started.elapsed());
         answer

@@ -103,9 +103,8 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body);
         let whole = async {
-            let started = Instant::now();
-            let answer = timeout(self.config.answer, request.send()).await;
-            let answer = self.observed("/proxy/auth", "", started, answer)?;
+            let limit = self.config.answer;
+            let answer = self.ask("/proxy/auth", "", request, limit).await?;
             match answer.status() {
                 status if status.is_success() => read(answer).await,
                 status @ (StatusCode::UNAUTHORIZED

@@ -1,0 +1,235 @@
+//! Sends spans to a collector in batches. A collector that is slow or away costs spans, nothing else.
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::Certificate;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Record, encode};
+use crate::{
+    observe::logs::{Throttle, Word},
+    settings::{TraceProtocol, TraceSettings},
+};
+
+/// How often a batch is sent before it is given up.
+const ATTEMPTS: u32 = 4;
+/// What is queued at the end may take so long.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Sends what a tracer records.
+pub struct Exporter {
+    settings: TraceSettings,
+    http: reqwest::Client,
+    spans: mpsc::Receiver<Record>,
+    dropped: Arc<AtomicU64>,
+    fault: Throttle,
+}
+
+/// Whether trying again may help.
+enum Failure {
+    Passing(String),
+    Lasting(String),
+}
+
+impl Exporter {
+    pub(super) fn new(
+        mut settings: TraceSettings,
+        spans: mpsc::Receiver<Record>,
+        dropped: Arc<AtomicU64>,
+    ) -> Result<Self, String> {
+        for (key, value) in [
+            ("service.name", "ff-relay".to_owned()),
+            ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("service.instance.id", instance()),
+            ("telemetry.sdk.name", "ff-relay".to_owned()),
+            ("telemetry.sdk.language", "rust".to_owned()),
+        ] {
+            settings.resource.entry(key.to_owned()).or_insert(value);
+        }
+        let mut client = reqwest::Client::builder()
+            .timeout(settings.timeout)
+            .redirect(reqwest::redirect::Policy::none());
+        if settings.protocol == TraceProtocol::Grpc {
+            client = client.http2_prior_knowledge();
+        }
+        if let Some(path) = &settings.certificate {
+            let read = std::fs::read(path).map_err(|error| error.to_string());
+            let found = read.and_then(|pem| {
+                Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())
+            });
+            let found = found.map_err(|error| {
+                format!("OTEL_EXPORTER_OTLP_CERTIFICATE {}: {error}", path.display())
+            })?;
+            client = client.tls_certs_merge(found);
+        }
+        Ok(Self {
+            http: client.build().map_err(|error| error.to_string())?,
+            settings,
+            spans,
+            dropped,
+            fault: Throttle::new(),
+        })
+    }
+
+    /// Sends until `stop`, and then what is queued.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(self.settings.batch);
+        loop {
+            let full = async {
+                while batch.len() < self.settings.batch {
+                    match self.spans.recv().await {
+                        Some(record) => batch.push(record),
+                        None => return false,
+                    }
+                }
+                true
+            };
+            let goes_on = tokio::select! {
+                full = timeout(self.settings.delay, full) => full.unwrap_or(true),
+                () = stop.cancelled() => false,
+            };
+            if !goes_on {
+                break;
+            }
+            if !batch.is_empty() {
+                tokio::select! {
+                    () = self.send(&batch) => {}
+                    () = stop.cancelled() => break,
+                }
+                batch.clear();
+            }
+        }
+        let farewell = async {
+            loop {
+                while let Ok(record) = self.spans.try_recv() {
+                    batch.push(record);
+                    if batch.len() >= self.settings.batch {
+                        break;
+                    }
+                }
+                if batch.is_empty() {
+                    return;
+                }
+                let _ = self.attempt(&batch).await;
+                batch.clear();
+            }
+        };
+        let _ = timeout(FAREWELL, farewell).await;
+    }
+
+    async fn send(&mut self, batch: &[Record]) {
+        let mut pause = Duration::from_secs(1);
+        for attempt in 1..=ATTEMPTS {
+            let (reason, again) = match self.attempt(batch).await {
+                Ok(()) => {
+                    if let Some(Word::Ended { after, .. }) = self.fault.succeeded(Instant::now()) {
+                        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+                        tracing::info!(?after, dropped, "spans are exported again");
+                    }
+                    return;
+                }
+                Err(Failure::Passing(reason)) => (reason, attempt < ATTEMPTS),
+                Err(Failure::Lasting(reason)) => (reason, false),
+            };
+            if self.fault.failed(Instant::now()).is_some() {
+                let dropped = self.dropped.load(Ordering::Relaxed);
+                tracing::warn!(reason, dropped, "spans cannot be exported");
+            }
+            if !again {
+                break;
+            }
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+            pause *= 2;
+        }
+        self.dropped
+            .fetch_add(batch.len() as u64, Ordering::Relaxed);
+    }
+
+    async fn attempt(&self, batch: &[Record]) -> Result<(), Failure> {
+        let resource = &self.settings.resource;
+        let (kind, body) = match self.settings.protocol {
+            TraceProtocol::HttpJson => ("application/json", encode::json(resource, batch)),
+            TraceProtocol::HttpProtobuf => {
+                ("application/x-protobuf", encode::protobuf(resource, batch))
+            }
+            TraceProtocol::Grpc => ("application/grpc", encode::protobuf(resource, batch)),
+        };
+        let is_grpc = self.settings.protocol == TraceProtocol::Grpc;
+        let mut request = self.http.post(self.settings.endpoint.clone());
+        request = request.header(CONTENT_TYPE, kind);
+        for (name, value) in &self.settings.headers {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            let value = HeaderValue::from_str(value.expose());
+            if let (Ok(name), Ok(mut value)) = (name, value) {
+                value.set_sensitive(true);
+                request = request.header(name, value);
+            }
+        }
+        let body = if self.settings.gzip {
+            let name = if is_grpc {
+                "grpc-encoding"
+            } else {
+                CONTENT_ENCODING.as_str()
+            };
+            request = request.header(name, "gzip");
+            gzip(&body)
+        } else {
+            body
+        };
+        let body = if is_grpc {
+            request = request.header("te", "trailers");
+            framed(&body, self.settings.gzip)
+        } else {
+            body
+        };
+        let answer = request.body(body).send().await;
+        let answer = answer.map_err(|error| {
+            // Its text says what failed, its URL may hold credentials.
+            Failure::Passing(crate::observe::chain(&error.without_url()))
+        })?;
+        let status = answer.status();
+        let code = answer.headers().get("grpc-status");
+        let code = code.and_then(|code| code.to_str().ok()).unwrap_or("0");
+        match status.as_u16() {
+            200..=299 if !is_grpc || code == "0" => Ok(()),
+            // Unavailable, or one of those that are to be tried again.
+            200..=299 if matches!(code, "1" | "4" | "8" | "10" | "11" | "14" | "15") => {
+                Err(Failure::Passing(format!("gRPC status {code}")))
+            }
+            200..=299 => Err(Failure::Lasting(format!("gRPC status {code}"))),
+            429 | 502..=504 => Err(Failure::Passing(status.to_string())),
+            _ => Err(Failure::Lasting(status.to_string())),
+        }
+    }
+}
+
+fn instance() -> String {
+    uuid::Builder::from_random_bytes(rand::random())
+        .into_uuid()
+        .to_string()
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // Writing to memory does not fail.
+    let written = gzip.write_all(body).and_then(|()| gzip.finish());
+    written.unwrap_or_default()
+}
+
+/// A message of gRPC: whether it is compressed, its length, itself.
+fn framed(body: &[u8], compressed: bool) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let mut framed = vec![u8::from(compressed)];
+    framed.extend(length.to_be_bytes());
+    framed.extend(body);
+    framed
+}

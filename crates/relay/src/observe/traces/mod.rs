@@ -1,0 +1,244 @@
+//! Traces: a span for each request and each question to SaaS, by OpenTelemetry's protocol
+//! (observability.md "Traces"). Off unless its variables ask for it; then a span is a few hundred
+//! bytes in a bounded queue, and what does not fit is dropped: nobody waits for a collector.
+
+mod context;
+mod encode;
+mod export;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime},
+};
+
+use http::{HeaderMap, HeaderValue};
+use tokio::sync::mpsc;
+
+pub use context::Context;
+pub use export::Exporter;
+
+use crate::settings::{Sampler, TraceSettings};
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+/// Runs a future as part of a span: what it asks of others belongs to it.
+pub async fn within<F: Future>(context: Option<Context>, future: F) -> F::Output {
+    match context {
+        Some(context) => CURRENT.scope(context, future).await,
+        None => future.await,
+    }
+}
+
+/// The span that this runs in.
+pub fn current() -> Option<Context> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+/// What a span is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request that came.
+    Server,
+    /// A request that went out.
+    Client,
+}
+
+/// A value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Text.
+    Text(String),
+    /// A number.
+    Number(i64),
+}
+
+/// A span that is over.
+#[derive(Debug)]
+struct Record {
+    context: Context,
+    parent: Option<[u8; 8]>,
+    name: String,
+    kind: Kind,
+    started: SystemTime,
+    ended: SystemTime,
+    attributes: Vec<(&'static str, Value)>,
+    failed: bool,
+}
+
+/// Begins spans.
+#[derive(Clone, Debug)]
+pub struct Tracer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sampler: Sampler,
+    propagates: bool,
+    queue: mpsc::Sender<Record>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// A span under way; it is over when it is dropped.
+#[derive(Debug)]
+pub struct Span {
+    tracer: Tracer,
+    at: Instant,
+    record: Option<Record>,
+    context: Context,
+}
+
+impl Tracer {
+    /// A tracer, and what sends its spans. `role` names the service where nothing else does.
+    ///
+    /// # Errors
+    /// The client of the exporter cannot be made.
+    pub fn new(settings: &TraceSettings) -> Result<(Self, Exporter), String> {
+        let (queue, spans) = mpsc::channel(settings.queue);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let exporter = Exporter::new(settings.clone(), spans, dropped.clone())?;
+        let inner = Inner {
+            sampler: settings.sampler,
+            propagates: settings.propagates,
+            queue,
+            dropped,
+        };
+        Ok((Self(Arc::new(inner)), exporter))
+    }
+
+    /// A span of a request that came with these headers.
+    pub fn server(&self, headers: &HeaderMap) -> Span {
+        let parent = self.0.propagates.then(|| Context::of(headers)).flatten();
+        self.begin(Kind::Server, parent)
+    }
+
+    /// A span of a request that goes out, within the current one.
+    pub fn client(&self) -> Span {
+        self.begin(Kind::Client, current())
+    }
+
+    fn begin(&self, kind: Kind, parent: Option<Context>) -> Span {
+        let sampler = self.0.sampler;
+        let trace = parent.as_ref().map_or_else(rand::random, |p| p.trace);
+        let sampled = match &parent {
+            // Within this process the decision has been made.
+            Some(parent) if sampler.by_parent || kind == Kind::Client => parent.sampled,
+            _ => is_sampled(trace, sampler.ratio),
+        };
+        let context = Context {
+            trace,
+            span: rand::random(),
+            sampled,
+            state: parent.as_ref().and_then(|parent| parent.state.clone()),
+        };
+        let now = SystemTime::now();
+        let record = sampled.then(|| Record {
+            context: context.clone(),
+            parent: parent.map(|parent| parent.span),
+            name: String::new(),
+            kind,
+            started: now,
+            ended: now,
+            attributes: Vec::with_capacity(6),
+            failed: true,
+        });
+        Span {
+            tracer: self.clone(),
+            at: Instant::now(),
+            record,
+            context,
+        }
+    }
+}
+
+/// By the last seven bytes of the trace, which the specification has be random.
+fn is_sampled(trace: [u8; 16], ratio: f64) -> bool {
+    let mut last = [0; 8];
+    last[1..].copy_from_slice(&trace[9..]);
+    let place = u64::from_be_bytes(last) as f64 / (1_u64 << 56) as f64;
+    place < ratio
+}
+
+impl Span {
+    /// As others refer to it.
+    pub fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    /// What to send along with a request.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.tracer.0.propagates {
+            if let Ok(parent) = HeaderValue::from_str(&self.context.write()) {
+                headers.insert("traceparent", parent);
+            }
+            if let Some(state) = &self.context.state {
+                headers.insert("tracestate", state.clone());
+            }
+        }
+        headers
+    }
+
+    /// Names it.
+    pub fn name(&mut self, name: impl FnOnce() -> String) {
+        if let Some(record) = &mut self.record {
+            record.name = name();
+        }
+    }
+
+    /// Says something of it.
+    pub fn text(&mut self, name: &'static str, value: &str) {
+        if let Some(record) = &mut self.record
+            && !value.is_empty()
+        {
+            let value = Value::Text(value.to_owned());
+            record.attributes.push((name, value));
+        }
+    }
+
+    /// How it was answered; one that is dropped without an answer has failed.
+    pub fn answered(&mut self, status: u16) {
+        if let Some(record) = &mut self.record {
+            let value = Value::Number(status.into());
+            record.attributes.push(("http.response.status_code", value));
+            // A client's mistake is no fault of a server, but of who asked.
+            let least = if record.kind == Kind::Server {
+                500
+            } else {
+                400
+            };
+            record.failed = status >= least;
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.ended = record.started + self.at.elapsed();
+            if self.tracer.0.queue.try_send(record).is_err() {
+                self.tracer.0.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_takes_its_part_of_all_traces() {
+        let taken = |ratio| {
+            (0..10_000)
+                .filter(|_| is_sampled(rand::random(), ratio))
+                .count()
+        };
+        assert_eq!((taken(0.0), taken(1.0)), (0, 10_000));
+        let quarter = taken(0.25);
+        assert!((2_000..3_000).contains(&quarter), "{quarter}");
+    }
+}

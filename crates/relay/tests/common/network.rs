@@ -1,0 +1,74 @@
+//! A network as companies have it: TLS with authorities of their own, and a proxy on the way out.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    missing_docs,
+    unreachable_pub
+)]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::pki::Pair;
+
+/// Takes TLS off and passes the rest on.
+pub async fn terminate(origin: String, pair: &Pair) -> SocketAddr {
+    let chain = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (origin, acceptor) = (origin.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let mut clear = acceptor.accept(socket).await.ok()?;
+                let mut origin = TcpStream::connect(origin).await.ok()?;
+                copy_bidirectional(&mut clear, &mut origin).await.ok()
+            });
+        }
+    });
+    address
+}
+
+/// A proxy that knows one way out, whatever host it is asked for, as if it alone could resolve it.
+pub async fn connect_proxy(way_out: SocketAddr, asked: Arc<Mutex<Vec<String>>>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let mut client = BufReader::new(socket);
+                let (mut head, mut line) = (String::new(), String::new());
+                while client.read_line(&mut line).await.ok()? > 2 {
+                    head.push_str(&std::mem::take(&mut line));
+                }
+                asked.lock().unwrap().push(head);
+                let mut origin = TcpStream::connect(way_out).await.ok()?;
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+                copy_bidirectional(&mut client, &mut origin).await.ok()
+            });
+        }
+    });
+    address
+}

@@ -1,0 +1,200 @@
+//! Traces, as a collector gets them.
+
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+#[path = "common/stub.rs"]
+mod stub;
+
+use common::{Relay, eventually, relay, simulator};
+use ff_saas_sim::Simulator;
+use serde_json::{Value, json};
+use stub::Stub;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+/// A relay that traces to `endpoint`.
+async fn traced(saas: &Simulator, endpoint: &str, more: &[(&str, &str)]) -> Relay {
+    let mut settings = vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("OTEL_SERVICE_NAME", "flags"),
+        ("FORWARD_TARGETS", "true"),
+    ];
+    settings.extend(more);
+    let relay = relay(saas, &settings).await;
+    relay.ready().await;
+    relay
+}
+
+/// Authenticates within a caller's trace.
+async fn auth_within(relay: &Relay, saas: &Simulator, flags: &str) {
+    let key = saas.sdk_key(&saas.environments()[0]);
+    let body = json!({"apiKey": key, "target": {"identifier": "alice"}}).to_string();
+    let request = relay
+        .http
+        .post(format!("{}/client/auth", relay.url))
+        .body(body);
+    let request = request
+        .header("traceparent", format!("00-{TRACE}-{PARENT}-{flags}"))
+        .header("tracestate", "vendor=1");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+}
+
+/// All spans that came as JSON.
+fn spans(stub: &Stub) -> Vec<Value> {
+    let mut spans = Vec::new();
+    for asked in stub.asked() {
+        let body: Value = serde_json::from_slice(&asked.body).unwrap();
+        let group = &body["resourceSpans"][0];
+        let resource = group["resource"]["attributes"].to_string();
+        assert!(resource.contains(r#"{"key":"service.name","value":{"stringValue":"flags"}}"#));
+        let all = group["scopeSpans"][0]["spans"].as_array().unwrap();
+        spans.extend(all.iter().cloned());
+    }
+    spans
+}
+
+#[tokio::test]
+async fn a_request_is_a_span_of_its_callers_trace_and_what_it_causes_another() {
+    let stub = Stub::start(|_| Some((200, "{}".into()))).await;
+    let saas = simulator(1, 2).await;
+    let json = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")];
+    let relay = traced(&saas, &stub.url(""), &json).await;
+    auth_within(&relay, &saas, "01").await;
+    let find = |kind: i32| {
+        let mut all = spans(&stub).into_iter();
+        all.find(|span| span["traceId"] == TRACE && span["kind"] == kind)
+    };
+    eventually("both spans", async || {
+        find(2).is_some() && find(3).is_some()
+    })
+    .await;
+    let (server, client) = (find(2).unwrap(), find(3).unwrap());
+    assert_eq!(stub.asked()[0].path, "/v1/traces");
+    assert_eq!(server["parentSpanId"], PARENT);
+    assert_eq!(server["traceState"], "vendor=1");
+    assert_eq!(server["name"], "POST /client/auth");
+    let attributes = server["attributes"].to_string();
+    for attribute in [
+        r#"{"key":"http.route","value":{"stringValue":"/client/auth"}}"#,
+        r#"{"key":"http.response.status_code","value":{"intValue":"200"}}"#,
+    ] {
+        assert!(attributes.contains(attribute), "{attributes}");
+    }
+    assert_eq!(client["parentSpanId"], server["spanId"]);
+    // SaaS was told of the same trace.
+    let seen = saas.seen();
+    let forwarded = seen
+        .iter()
+        .find(|seen| seen.uri.contains("/client/auth"))
+        .unwrap();
+    let span = client["spanId"].as_str().unwrap();
+    assert_eq!(
+        forwarded.headers["traceparent"],
+        format!("00-{TRACE}-{span}-01")
+    );
+    assert_eq!(forwarded.headers["tracestate"], "vendor=1");
+    // Questions of the relay's own begin traces; probes do not.
+    let names: Vec<_> = spans(&stub)
+        .iter()
+        .map(|span| span["name"].to_string())
+        .collect();
+    assert!(names.contains(&"\"/proxy/auth\"".to_owned()), "{names:?}");
+    assert!(
+        !names.iter().any(|name| name.contains("readyz")),
+        "{names:?}"
+    );
+
+    // What the caller does not record is not recorded here, and passed on as such.
+    let before = spans(&stub)
+        .iter()
+        .filter(|span| span["traceId"] == TRACE)
+        .count();
+    auth_within(&relay, &saas, "00").await;
+    let passed = async || {
+        let last = saas
+            .seen()
+            .into_iter()
+            .rfind(|seen| seen.uri.contains("/client/auth"));
+        last.is_some_and(|seen| seen.headers["traceparent"].ends_with("-00"))
+    };
+    eventually("it is passed on", passed).await;
+    relay.stop().await;
+    let after = spans(&stub)
+        .iter()
+        .filter(|span| span["traceId"] == TRACE)
+        .count();
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn protocol_buffers_and_grpc_carry_the_same() {
+    for (protocol, kind, path) in [
+        ("http/protobuf", "application/x-protobuf", "/v1/traces"),
+        (
+            "grpc",
+            "application/grpc",
+            "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        ),
+    ] {
+        let stub = Stub::start(|_| Some((200, String::new()))).await;
+        let saas = simulator(1, 2).await;
+        let settings = [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b"),
+        ];
+        let relay = traced(&saas, &stub.url(""), &settings).await;
+        auth_within(&relay, &saas, "01").await;
+        let trace: Vec<u8> = (0..16)
+            .map(|n| u8::from_str_radix(&TRACE[2 * n..2 * n + 2], 16).unwrap())
+            .collect();
+        let has = |body: &[u8], part: &[u8]| body.windows(part.len()).any(|w| w == part);
+        let came = || {
+            stub.asked()
+                .into_iter()
+                .find(|asked| has(&asked.body, &trace))
+        };
+        eventually(protocol, async || came().is_some()).await;
+        let asked = came().unwrap();
+        assert_eq!(
+            (
+                &*asked.path,
+                asked.headers["content-type"].to_str().unwrap()
+            ),
+            (path, kind)
+        );
+        assert_eq!(asked.headers["x-tenant"], "a b");
+        for part in ["POST /client/auth", "service.name", "flags", "http.route"] {
+            assert!(has(&asked.body, part.as_bytes()), "{protocol}: {part}");
+        }
+        if protocol == "grpc" {
+            let length = u32::try_from(asked.body.len() - 5).unwrap();
+            assert_eq!(
+                (asked.body[0], &asked.body[1..5]),
+                (0, &length.to_be_bytes()[..])
+            );
+        }
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_hangs_refuses_or_is_gone_costs_spans_alone() {
+    let silent = Stub::start(|_| None).await;
+    let refusing = Stub::start(|_| Some((503, String::new()))).await;
+    for endpoint in [
+        silent.url(""),
+        refusing.url(""),
+        "http://127.0.0.1:9".to_owned(),
+    ] {
+        let saas = simulator(1, 2).await;
+        let relay = traced(&saas, &endpoint, &[("OTEL_BSP_MAX_QUEUE_SIZE", "4")]).await;
+        for _ in 0..50 {
+            auth_within(&relay, &saas, "01").await;
+        }
+        relay.stop().await;
+    }
+    assert!(!silent.asked().is_empty() && !refusing.asked().is_empty());
+}
