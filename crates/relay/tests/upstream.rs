@@ -258,3 +258,26 @@ async fn news_of_an_environment_that_a_config_under_way_brings_is_not_lost() {
     .await;
     relay.kill().await;
 }
+
+#[tokio::test]
+async fn a_target_is_forwarded_as_it_was_sent() {
+    let saas = simulator(1, 6).await;
+    let (relay, _, key, _) = following(&saas, &[("FORWARD_TARGETS", "true")]).await;
+    let target = json!({"identifier": "t", "name": "T", "attributes": {"n": 1.50, "list": [1, "a", null], "o": {"x": true}}, "more": 1});
+    relay
+        .token_with(&json!({"apiKey": key, "target": target}))
+        .await;
+    let forwarded = || {
+        let seen = saas.seen();
+        let auths = seen
+            .into_iter()
+            .filter(|seen| seen.uri.contains("/client/auth"));
+        auths.map(|seen| seen.body).next_back()
+    };
+    eventually("forwarded", async || forwarded().is_some()).await;
+    assert_eq!(
+        forwarded().unwrap(),
+        json!({"apiKey": key, "target": target})
+    );
+    relay.kill().await;
+}

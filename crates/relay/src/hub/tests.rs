@@ -5,14 +5,11 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{
-    server::route,
-    state::{
-        Action, Change, Recent,
-        event::now_millis,
-        prepare::{self, RawEnvironment},
-        writer,
-    },
+use crate::state::{
+    Action, Change, Recent,
+    event::now_millis,
+    prepare::{self, RawEnvironment},
+    writer,
 };
 
 /// A relay whose only environment changed each of `changes` so many milliseconds ago.
@@ -47,7 +44,7 @@ async fn relay(changes: &[(&str, u64)]) -> Arc<Relay> {
 
 /// What a stream that opens now is told, and how it ends.
 fn told(relay: &Relay) -> (String, Option<End>) {
-    let hub = Hub::new(Arc::new(Metrics::new(route::TEMPLATES)));
+    let hub = Hub::new(Arc::new(Metrics::new(&["/stream"])));
     let key = KeyHash::of_key("key");
     let stream = hub.subscribe(relay, &"e".into(), [key, key], None);
     let mut text = String::new();
@@ -100,7 +97,7 @@ async fn a_stream_that_missed_more_than_may_wait_is_told_all_of_it() {
 #[tokio::test]
 async fn what_waits_for_a_slow_reader_is_bounded_and_another_reader_gets_all() {
     let relay = relay(&[("f", 1_000_000)]).await;
-    let hub = Hub::new(Arc::new(Metrics::new(route::TEMPLATES)));
+    let hub = Hub::new(Arc::new(Metrics::new(&["/stream"])));
     let key = KeyHash::of_key("key");
     let subscribe = || hub.subscribe(&relay, &"e".into(), [key, key], None);
     let (slow, quick) = (subscribe(), subscribe());
