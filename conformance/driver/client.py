@@ -6,6 +6,9 @@ import json
 
 from .process import Failed, end, start
 
+# What takes a tenth of a second takes its time on a machine that has a hundred other things to do.
+PATIENCE = 120
+
 
 class Client:
     def __init__(self, name, sdk):
@@ -55,7 +58,13 @@ class Client:
         return App(self, name)
 
     async def stop(self):
+        """By the end of its input, so that a browser is closed as well."""
         if self.process:
+            self.process.stdin.close()
+            try:
+                await asyncio.wait_for(self.process.wait(), 10)
+            except asyncio.TimeoutError:
+                pass
             await end(self.process)
 
 
@@ -66,7 +75,7 @@ class App:
         self.client = client
         self.name = name
 
-    async def open(self, url, key, target, seconds=40, **more):
+    async def open(self, url, key, target, seconds=PATIENCE, **more):
         answer = await self.client.call(
             "open", seconds, app=self.name, url=url, key=key, target=target, seconds=seconds, **more
         )
@@ -75,7 +84,7 @@ class App:
     async def values(self, questions, **more):
         return (await self.client.call("values", 30, app=self.name, ask=questions, **more))["values"]
 
-    async def until(self, questions, values, seconds=40):
+    async def until(self, questions, values, seconds=PATIENCE):
         """Waits until the SDK gives these values; how long it took, in seconds."""
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import time
 
@@ -44,6 +45,8 @@ async def run(asked):
 
 
 async def guarded(asked):
+    this = asyncio.current_task()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     try:
         return await run(asked)
     except Failed as fault:

@@ -1,11 +1,10 @@
 """The matrix of SDKs and checks, as text in README.md."""
 
-from . import defects
+from . import defects, vectors
 from .paths import HERE
 from .plan import CHECKS, applies
 from .relay import TOPOLOGIES
 from .sdks import SDKS
-from .vectors import Vectors
 
 README = HERE / "README.md"
 BEGIN, END = "<!-- the run writes from here -->\n", "<!-- to here -->\n"
@@ -17,7 +16,7 @@ def count(worlds):
 
 
 def cell(world, check, sdk):
-    if not applies(check, sdk):
+    if not applies(check, world.topology, sdk):
         return "–"
     holds, _ = world.found.get((check.key, sdk.key), (False, ""))
     if not holds:
@@ -30,8 +29,8 @@ def defects_in(check, sdk):
     """The SDK's own defects that a check of evaluations comes upon."""
     if check.key not in ("vectors", "and-rules") or sdk.browser:
         return []
-    vectors = Vectors(check.key == "and-rules", everyday=True)
-    return [number for number, entry in defects.of(sdk) if any(map(vectors.has, entry["shown_by"]))]
+    made = vectors.load(check.key == "and-rules", everyday=True)
+    return [number for number, entry in defects.of(sdk) if any(map(made.has, entry["shown_by"]))]
 
 
 def table(worlds):
@@ -39,7 +38,7 @@ def table(worlds):
     lines.append("| --- |" + " --- |" * len(SDKS))
     for world in worlds:
         lines.append(f"| **{TOPOLOGIES[world.topology]}** |" + " |" * len(SDKS))
-        for check in CHECKS:
+        for check in (check for check in CHECKS if world.topology in check.topologies):
             lines.append(f"| {check.title} | " + " | ".join(cell(world, check, sdk) for sdk in SDKS) + " |")
     lines.append("\nDefects of SDKs, each shown on a plain server in the same run (see `reproductions`):\n")
     titles = {sdk.key: sdk.title for sdk in SDKS}

@@ -3,11 +3,11 @@
 import asyncio
 import dataclasses
 
-from .checks import browser, changes, evaluation, faults, metrics, revocation, settings
-from .vectors import Vectors
+from . import vectors
+from .checks import browser, changes, evaluation, faults, metrics, offline, revocation, settings
 from .world import World
 
-TOPOLOGIES = ["embedded"]
+TOPOLOGIES = ("embedded", "redis", "replica")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Check:
     title: str
     part: object = None  # for each SDK by itself; else the topology carries it out for all at once
     browsers_only: bool = False
+    topologies: tuple = TOPOLOGIES
 
 
 # Those that take longest come first.
@@ -36,13 +37,14 @@ CHECKS = [
     Check("metrics", "its counts at SaaS equal its evaluations", metrics.counted),
     Check("base-path", "works with `/api/1.0` in its base URL", settings.base_path),
     Check("https", "works over HTTPS with a private CA", settings.https),
+    Check("offline", "works with `OFFLINE`, and sees an edit", offline.offline, topologies=("embedded",)),
     Check("origin", "works from another origin, with one preflight a URL", browser.cross_origin, browsers_only=True),
     Check("payload", "fetches nothing for a patch (once where the value is empty or long)", browser.evaluated_events, browsers_only=True),
 ]
 
 
-def applies(check, sdk):
-    return sdk.browser or not check.browsers_only
+def applies(check, topology, sdk):
+    return topology in check.topologies and (sdk.browser or not check.browsers_only)
 
 
 async def carry_out(topology, sdks, only=None):
@@ -55,7 +57,7 @@ async def carry_out(topology, sdks, only=None):
             for check in wanted
             if check.part
             for case in world.cases
-            if applies(check, case.sdk)
+            if applies(check, topology, case.sdk)
         ]
         await asyncio.gather(*alone, together(world, {check.key for check in wanted}))
     finally:
@@ -80,6 +82,7 @@ async def prepare(world):
         steady(world, "restart", environments=len(world.sdks) + 1, data=True),
         cold(world, "cold"),
         cold(world, "late"),
+        without_saas(world),
     )
 
 
@@ -96,10 +99,10 @@ async def prepare_vectors(site, and_rules):
     leased = {}
     for everyday in (False, True):
         environment, key = leased[everyday] = site.lease()
-        vectors = Vectors(and_rules, everyday)
-        for flag in vectors.flags:
+        made = vectors.load(and_rules, everyday)
+        for flag in made.flags:
             await site.saas.create(environment, "flag", flag, announce=False)
-        for group in vectors.groups:
+        for group in made.groups:
             await site.saas.create(environment, "target-segment", group, announce=False)
     site.vectors = lambda case: leased[not case.sdk.browser]
 
@@ -107,3 +110,9 @@ async def prepare_vectors(site, and_rules):
 async def cold(world, name):
     site = await world.site(name, 1)
     site.kinds = await evaluation.prepare_kinds(site)
+
+
+async def without_saas(world):
+    if world.topology == "embedded":
+        world.sites["offline"] = offline.Offline(world.sdks)
+        await world.sites["offline"].start()

@@ -10,6 +10,8 @@ from signal import SIGKILL, SIGTERM
 from .paths import LOGS
 
 _running = set()
+# Goes with this process.
+_folder = tempfile.TemporaryDirectory(prefix="ff-conformance-", ignore_cleanup_errors=True)
 
 
 class Failed(Exception):
@@ -30,7 +32,7 @@ def free_port():
 
 
 def temporary_folder():
-    return tempfile.mkdtemp(prefix="ff-conformance-")
+    return tempfile.mkdtemp(dir=_folder.name)
 
 
 async def start(name, command, environment=None, pipes=False):
@@ -66,7 +68,7 @@ async def end_all():
         await end(process)
 
 
-async def eventually(what, holds, deadline=30):
+async def eventually(what, holds, deadline=120):
     """Waits until a condition, a coroutine function, holds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + deadline

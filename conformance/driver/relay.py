@@ -19,7 +19,34 @@ TOPOLOGIES = {
 }
 
 
-class Site:
+class Watched:
+    """What can be seen of a relay from outside."""
+
+    async def ready(self):
+        async def answers():
+            if self.serving.returncode is not None:
+                raise Failed(f"the relay of {self.name} ended: see its log")
+            status, _ = await web.request("GET", f"{self.url}/readyz")
+            return status == 200
+
+        await eventually(f"{self.name} ready", answers)
+
+    async def streams(self, environment):
+        """Streams of SDKs that the relay counts as open."""
+        _, body = await web.request("GET", f"{self.url}/metrics")
+        found = re.search(
+            rf'ff_proxy_sdk_streams_open\{{[^}}]*envID="{environment}"[^}}]*\}} (\d+)', body.decode()
+        )
+        return int(found.group(1)) if found else 0
+
+    async def streaming(self, environment, count=1, deadline=150):
+        async def opened():
+            return await self.streams(environment) == count
+
+        await eventually(f"{count} open streams of {environment}", opened, deadline)
+
+
+class Site(Watched):
     """One simulator and what follows it. SDKs are pointed at `url`."""
 
     def __init__(self, name, topology, settings=None, data=False):
@@ -27,7 +54,8 @@ class Site:
         self.topology = topology
         self.settings = settings or {}
         self.folder = temporary_folder()
-        if data:
+        # Where there is a Redis, that is what tells across a restart.
+        if data and topology == "embedded":
             self.settings["DATA_DIR"] = os.path.join(self.folder, "data")
         self.saas = Saas(self.name)
         self.upstream = None
@@ -54,7 +82,7 @@ class Site:
     async def start_redis(self):
         command = [
             "redis-server", "--port", self.redis_port, "--bind", "127.0.0.1", "--dir", self.folder,
-            "--appendonly", "yes", "--appendfsync", "always", "--save", "",
+            "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
         ]
         self.redis = await start(f"{self.name}-redis", command)
 
@@ -77,15 +105,6 @@ class Site:
         if wait:
             await self.ready()
 
-    async def ready(self):
-        async def answers():
-            if self.serving.returncode is not None:
-                raise Failed(f"the relay of {self.name} ended: see its log")
-            status, _ = await web.request("GET", f"{self.url}/readyz")
-            return status == 200
-
-        await eventually(f"{self.name} ready", answers, 60)
-
     async def serves(self, environment, key, name):
         """Waits until a flag that was just created can be fetched."""
         status, body = await web.request("POST", f"{self.url}/client/auth", {"apiKey": key})
@@ -104,20 +123,6 @@ class Site:
         await end(self.serving, signal)
         await down()
         await self.start()
-
-    async def streams(self, environment):
-        """Streams of SDKs that the relay counts as open."""
-        _, body = await web.request("GET", f"{self.url}/metrics")
-        found = re.search(
-            rf'ff_proxy_sdk_streams_open\{{[^}}]*envID="{environment}"[^}}]*\}} (\d+)', body.decode()
-        )
-        return int(found.group(1)) if found else 0
-
-    async def streaming(self, environment, count=1, deadline=90):
-        async def opened():
-            return await self.streams(environment) == count
-
-        await eventually(f"{count} open streams of {environment}", opened, deadline)
 
     async def stop(self):
         for process in (self.serving, self.primary, self.redis):

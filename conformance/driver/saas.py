@@ -15,6 +15,8 @@ class Saas:
         self.url = f"http://127.0.0.1:{self.port}"
         self.environments = []
         self.process = None
+        self._metrics, self._counted_at = [], float("-inf")
+        self._counting = asyncio.Lock()
 
     async def start(self, environments, flags=6):
         command = [
@@ -46,14 +48,17 @@ class Saas:
     async def delete(self, environment, domain, name):
         await self.admin("DELETE", f"environments/{environment}/{domain}/{name}")
 
-    async def state(self):
-        return await web.get_json(f"{self.url}/admin/state")
-
     async def counts(self, environment):
-        """What SaaS was told of an environment: (flag, variation) to count."""
+        """What SaaS was told of an environment: (flag, variation) to count, some seconds old at most."""
+        async with self._counting:
+            now = asyncio.get_running_loop().time()
+            if now > self._counted_at + 3:
+                # The state is large, and every SDK looks at it: it is asked for once for all.
+                state = await web.get_json(f"{self.url}/admin/state")
+                self._metrics, self._counted_at = state["metrics"], asyncio.get_running_loop().time()
         return {
             (entry["flag"], entry["variation"]): entry["count"]
-            for entry in (await self.state())["metrics"]
+            for entry in self._metrics
             if entry["environment"] == environment
         }
 

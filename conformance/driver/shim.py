@@ -104,15 +104,17 @@ class Shim:
             self._open.add(one)
         heads = Heads(self.requests.append)
         answers = Answers(self, writer)
+        pumps = [
+            asyncio.create_task(self._pump(reader, upstream.write, upstream, heads.feed)),
+            asyncio.create_task(self._pump(above, answers.feed, writer)),
+        ]
         try:
-            await asyncio.wait(
-                [
-                    asyncio.create_task(self._pump(reader, upstream.write, upstream, heads.feed)),
-                    asyncio.create_task(self._pump(above, answers.feed, writer)),
-                ],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # the run ends
         finally:
+            for pump in pumps:
+                pump.cancel()
             for one in (writer, upstream):
                 self._open.discard(one)
                 one.close()
@@ -180,14 +182,18 @@ class Answers:
         first = kind == self.shim.together
         if self.held:
             if first and kind == "heartbeat":
-                return  # one is held already
+                # One is held already; of another the client has to hear, or it gives the stream up.
+                return self._write(piece)
             if first:
                 self.held += piece
-                return
+                return None
             piece, self.held = self.held + piece, b""
             self.shim.joined += 1
             self.shim.holding = self.shim.holds = False
         elif first and self.shim.holding:
             self.held, self.shim.holds = piece, True
-            return
+            return None
+        return self._write(piece)
+
+    def _write(self, piece):
         self.writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if self.shim.chunked else piece)

@@ -1,6 +1,7 @@
 """The evaluation vectors as environments: several lines in one, with the names of each line apart."""
 
 import copy
+import functools
 import json
 
 from .paths import VECTORS
@@ -17,6 +18,12 @@ EVERYDAY = {
     "distributions": {0, 1, 4, 5},
     "prerequisites": {0, 3, 7},
 }
+
+
+@functools.cache
+def load(and_rules, everyday):
+    """The vectors, read once: they are large, and never changed."""
+    return Vectors(and_rules, everyday)
 
 
 class Vectors:

@@ -13,9 +13,9 @@ def _request(method, url, body, headers):
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "https":
         context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
-        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=20, context=context)
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=60, context=context)
     else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
     try:
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, path, body, headers)
@@ -39,4 +39,4 @@ async def get_json(url):
     status, body = await request("GET", url)
     if status != 200:
         raise OSError(f"{url} answered {status}")
-    return json.loads(body)
+    return await asyncio.to_thread(json.loads, body)

@@ -26,6 +26,8 @@ async function main() {
     executablePath: chromium,
     userDataDir: profile,
     protocolTimeout: 0,
+    // Over a pipe, Chromium ends with this process, however that ends.
+    pipe: true,
     args: [
       '--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-dev-shm-usage', '--no-first-run',
       '--disable-background-networking', '--disable-component-update', '--disable-sync',

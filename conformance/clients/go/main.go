@@ -93,6 +93,10 @@ func do(todo command) (fields, error) {
 		return until(sdk, todo), nil
 	case "close":
 		apps.Delete(todo.App)
+		if !sdk.IsStreamConnected() {
+			// It polls then, and a poll that ends after a close panics ("close of closed channel").
+			return fields{}, nil
+		}
 		return fields{}, sdk.Close()
 	}
 	return nil, errors.New("nobody knows how to " + todo.Do)

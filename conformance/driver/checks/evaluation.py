@@ -6,7 +6,7 @@ import re
 from .. import defects
 from ..flags import ALICE, ask, flag
 from ..process import Failed
-from ..vectors import Vectors
+from ..vectors import load
 
 KINDS = [
     flag("a-boolean", kind="boolean", values=["true", "false"]),
@@ -73,7 +73,7 @@ async def ask_all(case, url, key, questions):
 
 
 async def compare_vectors(case, url, key, and_rules):
-    vectors = Vectors(and_rules, everyday=not case.sdk.browser)
+    vectors = load(and_rules, everyday=not case.sdk.browser)
     given = await ask_all(case, url, key, vectors.questions)
     wrong = [(entry, value) for entry, value in given if value != entry[1]]
     strange = [

@@ -82,20 +82,21 @@ async def restart(world, check):
 async def outage(world, check, opened):
     """SaaS, then Redis, gone for a while: evaluations, streams and new SDKs notice nothing."""
     site = world.sites["restart"]
-    fresh = {}
+    fresh, before = {}, {}
 
     async def during(case):
         app, environment, key = opened[case]
+        before[case] = await site.streams(environment)
         fresh[case] = await case.open(site.url, key, ALICE)
         for one in (app, fresh[case]):
             given = await one.values([ask("patched")])
             if given != ["value-2"]:
                 raise Failed(f"without {what} it gives {given}")
-        await site.streaming(environment, 2)
+        await site.streaming(environment, before[case] + 1)
 
     async def after(case):
         _, environment, _ = opened[case]
-        if await site.streams(environment) != 2:
+        if await site.streams(environment) != before[case] + 1:
             raise Failed(f"without {what} a stream ended")
         await fresh[case].close()
 

@@ -28,12 +28,12 @@ def make_certificates():
         subprocess.run(["openssl", *arguments], cwd=TLS, check=True, capture_output=True)
 
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30", "-subj", "/CN=conformance CA")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "300", "-subj", "/CN=conformance CA")
     openssl("req", *key, "-keyout", "key.pem", "-out", "relay.csr", "-subj", "/CN=relay")
     (TLS / "extensions").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
     openssl(
         "x509", "-req", "-in", "relay.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-        "-days", "30", "-extfile", "extensions", "-out", "cert.pem",
+        "-days", "300", "-extfile", "extensions", "-out", "cert.pem",
     )
     shutil.rmtree(BROWSER_HOME, ignore_errors=True)
     trusted = BROWSER_HOME / ".pki" / "nssdb"
