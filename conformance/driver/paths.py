@@ -2,13 +2,17 @@
 
 import os
 import pathlib
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = HERE.parent
 CLIENTS = HERE / "clients"
 BIN = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 CACHE = ROOT / ".cache" / "conformance"
-TLS = CACHE / "tls"
-BROWSER_HOME = CACHE / "browser-home"
+# Goes with this process, so that two runs do not meet.
+_run = tempfile.TemporaryDirectory(prefix="ff-conformance-", ignore_cleanup_errors=True)
+RUN = pathlib.Path(_run.name)
+TLS = RUN / "tls"
+BROWSER_HOME = RUN / "browser-home"
 LOGS = CACHE / "logs"
 VECTORS = ROOT / "crates" / "evaluation" / "tests" / "vectors"

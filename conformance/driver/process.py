@@ -7,11 +7,9 @@ import socket
 import tempfile
 from signal import SIGKILL, SIGTERM
 
-from .paths import LOGS
+from .paths import LOGS, RUN
 
 _running = set()
-# Goes with this process.
-_folder = tempfile.TemporaryDirectory(prefix="ff-conformance-", ignore_cleanup_errors=True)
 
 
 class Failed(Exception):
@@ -32,7 +30,7 @@ def free_port():
 
 
 def temporary_folder():
-    return tempfile.mkdtemp(dir=_folder.name)
+    return tempfile.mkdtemp(dir=RUN)
 
 
 async def start(name, command, environment=None, pipes=False):
