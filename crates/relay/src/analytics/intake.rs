@@ -53,7 +53,8 @@ pub enum Taken {
 }
 
 impl Taken {
-    fn word(self) -> &'static str {
+    /// In a word, as metrics and answers have it.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Disk => "disk",
             Self::Stream => "redis",

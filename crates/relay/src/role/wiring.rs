@@ -72,8 +72,8 @@ impl Intake for MetricsIntake {
         &'a self,
         environment: &'a EnvironmentId,
         body: Bytes,
-    ) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(async move { self.0.take(environment, body).await.map(|_| ()) })
+    ) -> BoxFuture<'a, Result<&'static str, String>> {
+        Box::pin(async move { Ok(self.0.take(environment, body).await?.word()) })
     }
 }
 

@@ -90,7 +90,7 @@ impl Default for Limits {
 /// Where posted metrics go.
 pub trait Intake: Send + Sync {
     /// Takes a body that was posted for an environment; ready as soon as it is safe, and soon in
-    /// any case.
+    /// any case. Tells in a word where it is kept.
     ///
     /// # Errors
     /// What is wrong with the body, fit for its sender.
@@ -98,7 +98,7 @@ pub trait Intake: Send + Sync {
         &'a self,
         environment: &'a EnvironmentId,
         body: Bytes,
-    ) -> BoxFuture<'a, Result<(), String>>;
+    ) -> BoxFuture<'a, Result<&'static str, String>>;
 }
 
 /// Who else wants to know of a target that came with auth.

@@ -1,6 +1,6 @@
 //! `POST /metrics/{env}`: what SDKs counted.
 
-use http::{StatusCode, header, request::Parts};
+use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
@@ -12,6 +12,9 @@ use crate::state::EnvironmentId;
 
 /// The body of a refused post is read up to here, so that its connection can go on.
 const READ_IN_VAIN: u64 = 64 << 10;
+
+/// Tells where a post is kept, for whoever looks into what a relay does.
+const KEPT: HeaderName = HeaderName::from_static("metrics-kept");
 
 impl App {
     pub(super) async fn post_metrics(
@@ -43,12 +46,13 @@ impl App {
             )
         })?;
         let body = self.read_body(body, limit, status).await?;
-        self.parts
-            .intake
-            .take(&environment, body)
-            .await
-            .map_err(Refusal::bad_request)?;
-        Ok(respond::json(StatusCode::OK, "{}"))
+        let taken = self.parts.intake.take(&environment, body).await;
+        let kept = taken.map_err(Refusal::bad_request)?;
+        let mut answer = respond::json(StatusCode::OK, "{}");
+        answer
+            .headers_mut()
+            .insert(KEPT, HeaderValue::from_static(kept));
+        Ok(answer)
     }
 
     /// Whom the metrics are for, if they may be posted.

@@ -120,16 +120,19 @@ impl Shared {
             let read = async {
                 if !is_subscribed {
                     let had_group = self.had_group.load(Ordering::Relaxed);
-                    group::ensure(&self.link, self.consumer.started, had_group).await?;
+                    if !group::ensure(&self.link, self.consumer.started, had_group).await? {
+                        return Ok(None);
+                    }
                     self.had_group.store(true, Ordering::Relaxed);
                     self.consumer
                         .metrics
                         .subscribed(Subscribed::PrimaryMetrics, layout::METRICS);
                 }
-                self.read_once(&name, blocking.as_ref()).await
+                self.read_once(&name, blocking.as_ref()).await.map(Some)
             };
             match read.await {
-                Ok(messages) => {
+                Ok(None) => tokio::time::sleep(pace.block).await,
+                Ok(Some(messages)) => {
                     is_subscribed = true;
                     backoff.reset();
                     let is_idle = messages.is_empty();

@@ -12,9 +12,10 @@ use super::{
 };
 use crate::redis::{Link, RedisFault, layout};
 
-/// Makes the group where there is none; whether it made it. On a stream that no group of ours exists
-/// for, a deployed primary has read what came while it lived: it begins after the last message of the
-/// control stream from before this process, which writes there itself.
+/// Makes the group where there is none; `false` while there is no stream: its first message makes it.
+/// On a stream that no group of ours exists for, a deployed primary has read what came while it
+/// lived: it begins after the last message of the control stream from before this process, which
+/// writes there itself.
 pub(super) async fn ensure(
     link: &Link,
     started: Instant,
@@ -24,14 +25,16 @@ pub(super) async fn ensure(
         .arg("GROUPS")
         .arg(layout::METRICS)
         .take();
-    // An error says that there is no such stream.
-    if let Ok(groups) = link.run::<Value>(&groups).await {
-        let is_ours = |group: &HashMap<String, Value>| {
-            group.get("name").and_then(reply::text) == Some(GROUP.as_bytes())
-        };
-        if reply::records(&groups).iter().any(is_ours) {
-            return Ok(false);
-        }
+    let groups = match link.run::<Value>(&groups).await {
+        Ok(groups) => groups,
+        Err(RedisFault::Refused(_)) => return Ok(false),
+        Err(fault) => return Err(fault),
+    };
+    let is_ours = |group: &HashMap<String, Value>| {
+        group.get("name").and_then(reply::text) == Some(GROUP.as_bytes())
+    };
+    if reply::records(&groups).iter().any(is_ours) {
+        return Ok(true);
     }
     let begin = if had_group {
         // Redis was emptied: all that is there came since.
@@ -45,7 +48,6 @@ pub(super) async fn ensure(
         .arg(layout::METRICS)
         .arg(GROUP)
         .arg(&begin)
-        .arg("MKSTREAM")
         .take();
     match link.run::<Value>(&create).await {
         Ok(_) => {
@@ -53,7 +55,7 @@ pub(super) async fn ensure(
             Ok(true)
         }
         // Another primary was faster.
-        Err(RedisFault::Refused(words)) if words.starts_with("BUSYGROUP") => Ok(false),
+        Err(RedisFault::Refused(words)) if words.starts_with("BUSYGROUP") => Ok(true),
         Err(fault) => Err(fault),
     }
 }
