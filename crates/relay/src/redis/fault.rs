@@ -14,6 +14,9 @@ pub enum RedisFault {
     /// No answer in time.
     #[error("Redis did not answer within {0:?}")]
     Silent(Duration),
+    /// The same, where the client's own limit came first.
+    #[error("Redis did not answer in time")]
+    TimedOut,
     /// A node that cannot do it now: loading, read-only, failing over.
     #[error("Redis cannot serve this now: {0}")]
     Unable(String),
@@ -30,7 +33,7 @@ impl RedisFault {
 
     pub(super) fn of(error: &RedisError) -> Self {
         if error.is_timeout() {
-            return Self::Unreachable("the connection timed out".into());
+            return Self::TimedOut;
         }
         match error.kind() {
             ErrorKind::Server(kind) => Self::of_server(kind, &words(error)),

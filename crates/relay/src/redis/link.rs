@@ -224,7 +224,7 @@ impl Link {
                         }
                         Err(fault) if !fault.is_broken() => return Err(fault),
                         Err(fault) => {
-                            self.discard(generation).await;
+                            self.discard(generation, &fault).await;
                             fault
                         }
                     }
@@ -299,8 +299,15 @@ impl Link {
         }
     }
 
-    async fn discard(&self, generation: u64) {
+    async fn discard(&self, generation: u64, fault: &RedisFault) {
         let mut slot = self.0.slot.lock().await;
+        // A connection that broke is made again, and may be all there was to it; one that hangs is
+        // trouble already.
+        if matches!(fault, RedisFault::Silent(_) | RedisFault::TimedOut)
+            && slot.throttle.failed(Instant::now()).is_some()
+        {
+            tracing::warn!(error = %fault, "Redis hangs; what is held is served, and it is tried again");
+        }
         if slot.generation == generation {
             slot.open = None;
         }
