@@ -136,6 +136,12 @@ async fn the_log_level_is_changed_and_goes_back_by_itself() {
     let large = operated.relay.http.put(operated.url("/log-level"));
     let large = large.body("x".repeat(2 << 20)).send().await;
     assert!(large.is_err() || large.is_ok_and(|answer| answer.status() == 400));
+    // The client may not know yet that its connection is gone.
+    let again = async || {
+        let asked = operated.relay.http.get(operated.url("/log-level"));
+        asked.send().await.is_ok()
+    };
+    eventually("a new connection", again).await;
     assert_eq!(operated.level().await["level"], "INFO");
     operated.relay.stop().await;
 }
