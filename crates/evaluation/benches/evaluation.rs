@@ -70,6 +70,28 @@ fn all_350_flags(bencher: Bencher) {
     });
 }
 
+/// The whole answer of SDKs that do not evaluate themselves.
+#[divan::bench(args = [50, 350])]
+fn answer(bencher: Bencher, flags: usize) {
+    let (environment, target) = (environment(flags), target());
+    let mut out = Vec::new();
+    bencher.bench_local(|| {
+        out.clear();
+        environment.write_evaluations(black_box(&target), &mut out, |_| {});
+        out.len()
+    });
+}
+
+/// What is prepared once for each version of an environment.
+#[divan::bench]
+fn prepare_350_answers(bencher: Bencher) {
+    let linked = environment(350);
+    bencher.bench_local(|| {
+        let environment = Environment::new(linked.flags().to_vec(), vec![]);
+        environment.evaluation(0, &target()).map(<[u8]>::len)
+    });
+}
+
 #[divan::bench]
 fn link_350_flags(bencher: Bencher) {
     let linked = environment(350);

@@ -9,6 +9,24 @@ pub fn bucket(bucket_by: &str, text: &str) -> u32 {
     hash(bucket_by, text) % 100 + 1
 }
 
+/// Buckets that were computed for one target: most flags of an environment split by the same
+/// attribute, and so by the same bucket.
+#[derive(Debug, Default)]
+pub(crate) struct Buckets<'f, 't>(Option<(&'f str, &'t str, u32)>);
+
+impl<'f, 't> Buckets<'f, 't> {
+    pub(crate) fn of(&mut self, bucket_by: &'f str, text: &'t str) -> u32 {
+        match self.0 {
+            Some((by, of, bucket)) if by == bucket_by && std::ptr::eq(of, text) => bucket,
+            _ => {
+                let bucket = bucket(bucket_by, text);
+                self.0 = Some((bucket_by, text, bucket));
+                bucket
+            }
+        }
+    }
+}
+
 /// murmur3 x86 32-bit with seed 0 of `<bucket_by>:<text>`.
 fn hash(bucket_by: &str, text: &str) -> u32 {
     let mut bytes = bucket_by.bytes().chain([b':']).chain(text.bytes());

@@ -1,8 +1,9 @@
 //! An environment's flags and groups, linked by index, so that an evaluation
 //! looks no name up.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::answers::Answers;
 use crate::evaluator::Evaluation;
 use crate::graph::Components;
 use crate::links::{Links, ListLinks};
@@ -26,6 +27,8 @@ pub struct Environment {
     /// For each group, its place behind the groups it refers to.
     pub(crate) group_places: Box<[Place]>,
     circles: Box<[Box<[u32]>]>,
+    /// Made when somebody asks for the first: most SDKs evaluate themselves.
+    answers: OnceLock<Answers>,
 }
 
 /// Where a group stands among all.
@@ -69,6 +72,7 @@ impl Environment {
             groups,
             group_lists,
             group_places,
+            answers: OnceLock::new(),
         }
     }
 
@@ -99,6 +103,33 @@ impl Environment {
     /// Evaluates many flags for one target.
     pub fn evaluator<'a>(&'a self, target: &'a Target) -> Evaluator<'a> {
         Evaluator::new(self, target)
+    }
+
+    /// Appends what evaluating every flag gives, as a JSON array of `{"flag":…,"value":…,"kind":…,
+    /// "identifier":…}` in the order of [`Self::flags`]. `left_out` is told of each flag whose
+    /// variation is none of its own.
+    pub fn write_evaluations(
+        &self,
+        target: &Target,
+        out: &mut Vec<u8>,
+        left_out: impl FnMut(EvaluationError),
+    ) {
+        self.answers().write_all(self, target, out, left_out);
+    }
+
+    /// The JSON object of one of those.
+    ///
+    /// # Errors
+    /// If what would be served is no variation of the flag.
+    ///
+    /// # Panics
+    /// If there is no such flag.
+    pub fn evaluation(&self, index: usize, target: &Target) -> Result<&[u8], EvaluationError> {
+        self.answers().one(self, index, target)
+    }
+
+    fn answers(&self) -> &Answers {
+        self.answers.get_or_init(|| Answers::new(&self.flags))
     }
 
     /// Circles of prerequisites, by the flags' names.

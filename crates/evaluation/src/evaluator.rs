@@ -3,7 +3,9 @@
 //! depends only on what can be reached from it, so it is known of a whole
 //! circle at once, and the work for all flags is linear.
 
+use crate::bucket::Buckets;
 use crate::environment::Environment;
+use crate::flag::Outcome;
 use crate::membership::Memberships;
 use crate::{Target, Variation};
 
@@ -43,24 +45,20 @@ impl<'a> Evaluator<'a> {
 pub(crate) struct Evaluation<'a, 't> {
     environment: &'a Environment,
     memberships: Memberships<'a>,
+    buckets: Buckets<'a, 't>,
     target: &'t Target,
     /// By flag; empty until a flag has prerequisites.
     known: Vec<Known<'a>>,
+    /// Empty; keeps its memory from one walk to the next.
+    check: Check,
 }
 
 /// What is known of a flag.
 #[derive(Clone, Copy, Debug)]
 struct Known<'a> {
-    /// Steps 2–6.
-    own: Own<'a>,
+    /// Of steps 2–6, once it was asked for.
+    own: Option<&'a Outcome>,
     requirements: Requirements,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Own<'a> {
-    Unknown,
-    Failed,
-    Serves(&'a Variation),
 }
 
 /// Whether all that a flag requires is met.
@@ -82,37 +80,48 @@ impl<'a, 't> Evaluation<'a, 't> {
         Self {
             environment,
             memberships: Memberships::new(environment),
+            buckets: Buckets::default(),
             target,
             known: Vec::new(),
+            check: Check::default(),
         }
     }
 
     pub(crate) fn evaluate(&mut self, index: usize) -> Result<&'a Variation, EvaluationError> {
+        let outcome = self.outcome(index);
+        self.environment.flags()[index].resolve(outcome)
+    }
+
+    /// What the flag serves.
+    pub(crate) fn outcome(&mut self, index: usize) -> &'a Outcome {
         if !self.environment.prerequisites.row(index).is_empty() && !self.meets(index) {
-            return self.environment.flags()[index].off_variation();
+            return self.environment.flags()[index].off_outcome();
         }
-        match self.known.get(index).map(|known| known.own) {
-            Some(Own::Serves(variation)) => Ok(variation),
-            _ => self.own_variation(index),
+        match self.known.get(index).and_then(|known| known.own) {
+            Some(outcome) => outcome,
+            None => self.own_outcome(index),
         }
     }
 
-    fn own_variation(&mut self, index: usize) -> Result<&'a Variation, EvaluationError> {
-        let environment = self.environment;
-        environment.flags()[index].own_variation(self.target, |list| {
+    fn own_outcome(&mut self, index: usize) -> &'a Outcome {
+        let (environment, target) = (self.environment, self.target);
+        environment.flags()[index].own_outcome(target, &mut self.buckets, |list| {
             let groups = environment.flag_lists.list(index, list);
-            self.memberships.in_list(self.target, groups)
+            self.memberships.in_list(target, groups)
         })
     }
 
     /// The identifier of a required flag's variation, if it has one.
     fn required_variation(&mut self, index: usize) -> Option<&'a str> {
-        if let Own::Unknown = self.known[index].own {
-            let variation = self.own_variation(index);
-            self.known[index].own = variation.map_or(Own::Failed, Own::Serves);
-        }
-        match self.known[index].own {
-            Own::Serves(variation) => Some(&variation.identifier),
+        let outcome = match self.known[index].own {
+            Some(outcome) => outcome,
+            None => self.own_outcome(index),
+        };
+        self.known[index].own = Some(outcome);
+        match outcome {
+            Outcome::Variation(at) => {
+                Some(&self.environment.flags()[index].variations()[*at as usize].identifier)
+            }
             _ => None,
         }
     }
@@ -121,7 +130,7 @@ impl<'a, 't> Evaluation<'a, 't> {
     fn meets(&mut self, root: usize) -> bool {
         if self.known.is_empty() {
             let unknown = Known {
-                own: Own::Unknown,
+                own: None,
                 requirements: Requirements::Unknown,
             };
             self.known = vec![unknown; self.environment.flags().len()];
@@ -134,35 +143,44 @@ impl<'a, 't> Evaluation<'a, 't> {
     }
 
     fn check(&mut self, root: usize) -> bool {
+        let mut check = std::mem::take(&mut self.check);
+        let met = self.walk(root, &mut check);
+        check.path.clear();
+        check.open.clear();
+        check.count = 0;
+        self.check = check;
+        met
+    }
+
+    fn walk(&mut self, root: usize, check: &mut Check) -> bool {
         let environment = self.environment;
-        let mut check = Check::default();
-        self.open(root, &mut check);
+        self.open(root, check);
         while let Some((flag, next)) = check.path.last_mut() {
             let (flag, at) = (*flag, *next);
             *next += 1;
             let Some(&to) = environment.prerequisites.row(flag).get(at) else {
                 check.path.pop();
-                self.close(flag, &mut check);
+                self.close(flag, check);
                 continue;
             };
             let to = to as usize;
             let Some(variation) = self.required_variation(to) else {
                 // Ends this list as met.
                 check.path.pop();
-                self.close(flag, &mut check);
+                self.close(flag, check);
                 continue;
             };
             let expected = &environment.flags()[flag].prerequisites[at].variations;
             let requirements = self.known[to].requirements;
             if !expected.contains(variation) || requirements == Requirements::NotMet {
                 // All that are being checked lead here.
-                for flag in check.open {
+                for &flag in &check.open {
                     self.known[flag].requirements = Requirements::NotMet;
                 }
                 return false;
             }
             match requirements {
-                Requirements::Unknown => self.open(to, &mut check),
+                Requirements::Unknown => self.open(to, check),
                 Requirements::Open { found, .. } => self.leads_to(flag, found),
                 Requirements::Met | Requirements::NotMet => {}
             }
@@ -208,7 +226,7 @@ impl<'a, 't> Evaluation<'a, 't> {
 }
 
 /// A walk through prerequisites.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Check {
     /// From the root, each with the next of its prerequisites.
     path: Vec<(usize, usize)>,

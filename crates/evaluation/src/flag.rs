@@ -1,7 +1,7 @@
 //! A flag, parsed and compiled once per version. Names of its own variations
 //! are resolved here; other flags and groups are linked by the environment.
 
-use crate::bucket::bucket;
+use crate::bucket::Buckets;
 use crate::clause::{Attribute, Clause, ListId, Lists, add_list};
 use crate::names::Names;
 use crate::shape::{self, ParseError};
@@ -156,37 +156,64 @@ impl Flag {
     }
 
     /// Steps 2–6 of the contract: everything but the prerequisites.
-    pub(crate) fn own_variation(
-        &self,
-        target: &Target,
+    pub(crate) fn own_outcome<'f, 't>(
+        &'f self,
+        target: &'t Target,
+        buckets: &mut Buckets<'f, 't>,
         mut in_groups: impl FnMut(ListId) -> bool,
-    ) -> Result<&Variation, EvaluationError> {
+    ) -> &'f Outcome {
         if !self.on {
-            return self.off_variation();
+            return &self.off;
         }
-        let outcome = self
-            .targeted(target, &mut in_groups)
-            .or_else(|| self.ruled(target, &mut in_groups))
-            .or_else(|| self.default.distributed(target).filter(non_empty))
-            .or(self.default.variation.as_ref());
-        self.resolve(outcome.unwrap_or(&Outcome::Empty))
+        self.targeted(target, &mut in_groups)
+            .or_else(|| self.ruled(target, buckets, &mut in_groups))
+            .or_else(|| self.default.distributed(target, buckets).filter(non_empty))
+            .or(self.default.variation.as_ref())
+            .unwrap_or(&Outcome::Empty)
     }
 
     /// What is served when the flag is off or a prerequisite is not met.
-    pub(crate) fn off_variation(&self) -> Result<&Variation, EvaluationError> {
-        self.resolve(&self.off)
+    pub(crate) fn off_outcome(&self) -> &Outcome {
+        &self.off
+    }
+
+    /// The variation that every target is served, whatever the groups and other flags, if that is
+    /// plain to see.
+    pub(crate) fn constant(&self) -> Option<u32> {
+        let plain = !self.on
+            || (self.prerequisites.is_empty()
+                && self.targeting.is_empty()
+                && self.rules.is_empty()
+                && self.default.distribution.is_none());
+        let outcome = if self.on {
+            self.default.variation.as_ref()
+        } else {
+            Some(&self.off)
+        };
+        match outcome {
+            Some(Outcome::Variation(at)) if plain => Some(*at),
+            _ => None,
+        }
     }
 
     pub(crate) fn resolve(&self, outcome: &Outcome) -> Result<&Variation, EvaluationError> {
+        match outcome {
+            Outcome::Variation(at) => Ok(&self.variations[*at as usize]),
+            _ => Err(self.fault(outcome)),
+        }
+    }
+
+    /// Why an outcome is none of the flag's variations.
+    #[cold]
+    pub(crate) fn fault(&self, outcome: &Outcome) -> EvaluationError {
         let name = match outcome {
-            Outcome::Variation(at) => return Ok(&self.variations[*at as usize]),
-            Outcome::Empty => "",
             Outcome::Unknown(name) => name,
+            Outcome::Variation(_) | Outcome::Empty => "",
         };
-        Err(EvaluationError {
+        EvaluationError {
             flag: self.identifier.to_string(),
             variation: name.to_owned(),
-        })
+        }
     }
 
     /// Of the first entry that has the target, what is not empty.
@@ -203,18 +230,19 @@ impl Flag {
     }
 
     /// Of the first rule that matches and serves anything, what is not empty.
-    fn ruled(
-        &self,
-        target: &Target,
+    fn ruled<'f, 't>(
+        &'f self,
+        target: &'t Target,
+        buckets: &mut Buckets<'f, 't>,
         mut in_groups: impl FnMut(ListId) -> bool,
-    ) -> Option<&Outcome> {
+    ) -> Option<&'f Outcome> {
         let rule = self.rules.iter().find(|rule| {
             let mut clauses = rule.clauses.iter();
             rule.served.is_something() && clauses.all(|c| c.holds(target, &mut in_groups))
         })?;
         let served = &rule.served;
         let outcome = match &served.distribution {
-            Some(distribution) => distribution.outcome(target),
+            Some(distribution) => distribution.outcome(target, buckets),
             None => served.variation.as_ref(),
         };
         outcome.filter(non_empty)
@@ -255,8 +283,12 @@ impl Served {
         self.distribution.is_some() || self.variation.is_some()
     }
 
-    fn distributed(&self, target: &Target) -> Option<&Outcome> {
-        self.distribution.as_ref()?.outcome(target)
+    fn distributed<'f, 't>(
+        &'f self,
+        target: &'t Target,
+        buckets: &mut Buckets<'f, 't>,
+    ) -> Option<&'f Outcome> {
+        self.distribution.as_ref()?.outcome(target, buckets)
     }
 }
 
@@ -275,7 +307,11 @@ impl Distribution {
     }
 
     /// `None` if it has no variations.
-    pub(crate) fn outcome(&self, target: &Target) -> Option<&Outcome> {
+    pub(crate) fn outcome<'f, 't>(
+        &'f self,
+        target: &'t Target,
+        buckets: &mut Buckets<'f, 't>,
+    ) -> Option<&'f Outcome> {
         let (_, last) = self.variations.last()?;
         let text = match self.attribute.text(target) {
             Some(text) => Some((&*self.bucket_by, text)),
@@ -287,7 +323,7 @@ impl Distribution {
             return Some(last);
         };
         // A bucket is at least 1, so a total that reaches it is above 0.
-        let bucket = i64::from(bucket(bucket_by, text));
+        let bucket = i64::from(buckets.of(bucket_by, text));
         let mut variations = self.variations.iter();
         let reached = variations.find(|(total, _)| *total >= bucket);
         Some(reached.map_or(last, |(_, outcome)| outcome))

@@ -19,6 +19,7 @@
 //! # Ok::<(), ff_evaluation::ParseError>(())
 //! ```
 
+mod answers;
 mod bucket;
 mod case;
 mod clause;

@@ -45,6 +45,41 @@ proptest! {
     }
 
     #[test]
+    fn prepared_answers_say_what_evaluation_does(
+        flags in prop::collection::vec(prop_oneof![flag("a"), flag("b"), flag("\"c\n"), flag("d")], 0..6),
+        groups in (group("a"), group("b")),
+        target in target(),
+    ) {
+        let environment = environment(&flags, &[groups.0, groups.1], false);
+        let target = Target::parse(target.to_string().as_bytes()).unwrap();
+        let mut evaluator = environment.evaluator(&target);
+        let (mut objects, mut faults) = (Vec::new(), Vec::new());
+        for (index, flag) in environment.flags().iter().enumerate() {
+            match evaluator.evaluate(index) {
+                Ok(variation) => {
+                    let text = |text: &str| serde_json::to_string(text).unwrap();
+                    let object = format!(
+                        r#"{{"flag":{},"value":{},"kind":{},"identifier":{}}}"#,
+                        text(flag.identifier()), text(&variation.value),
+                        text(flag.kind()), text(&variation.identifier),
+                    );
+                    let alone = environment.evaluation(index, &target).unwrap();
+                    prop_assert_eq!(alone, object.as_bytes());
+                    objects.push(object);
+                }
+                Err(fault) => {
+                    prop_assert_eq!(environment.evaluation(index, &target), Err(fault.clone()));
+                    faults.push(fault);
+                }
+            }
+        }
+        let (mut all, mut left_out) = (b"before".to_vec(), Vec::new());
+        environment.write_evaluations(&target, &mut all, |fault| left_out.push(fault));
+        prop_assert_eq!(String::from_utf8(all).unwrap(), format!("before[{}]", objects.join(",")));
+        prop_assert_eq!(left_out, faults);
+    }
+
+    #[test]
     fn nothing_that_is_given_panics(text in ".{0,200}", bytes: Vec<u8>, pattern in r"[a-c(){}\[\]|*+?^$.\\0-9,:<>PpLQEidswbB-]{0,40}") {
         let _ = (Flag::parse(&text), Group::parse(&text, true));
         if let Ok(target) = Target::parse(&bytes) {

@@ -8,6 +8,7 @@ use super::{
     Answer, Decision, Entry, Explanation, MOST_SHOWN, Requirement, Rule, Serve, Subject, Texts,
     beginning, clause, groups::Groups, serve,
 };
+use crate::bucket::Buckets;
 use crate::flag::{Flag, Outcome};
 use crate::{Environment, EvaluationError, Target, Variation};
 
@@ -53,7 +54,7 @@ impl<'a> Explainer<'a> {
                     default: None,
                     decision: Decision::Prerequisite { feature },
                 };
-                (own, flag.off_variation())
+                (own, flag.resolve(flag.off_outcome()))
             }
             None => self.own(&flag, index),
         };
@@ -93,7 +94,7 @@ impl<'a> Explainer<'a> {
             decision: Decision::Off,
         };
         if !flag.on {
-            return (own, flag.off_variation());
+            return (own, flag.resolve(flag.off_outcome()));
         }
         let outcome = self
             .targeting(flag, index, &mut own)
@@ -160,7 +161,7 @@ impl<'a> Explainer<'a> {
             }
             let matched = rule.served.is_something() && clauses.iter().all(|c| c.holds);
             let outcome = match &rule.served.distribution {
-                Some(distribution) => distribution.outcome(self.target),
+                Some(distribution) => distribution.outcome(self.target, &mut Buckets::default()),
                 None => rule.served.variation.as_ref(),
             };
             let outcome = outcome.filter(|outcome| !matches!(outcome, Outcome::Empty));
@@ -190,7 +191,7 @@ impl<'a> Explainer<'a> {
         let distributed = served
             .distribution
             .as_ref()
-            .and_then(|distribution| distribution.outcome(self.target))
+            .and_then(|distribution| distribution.outcome(self.target, &mut Buckets::default()))
             .filter(|outcome| !matches!(outcome, Outcome::Empty));
         let outcome = distributed.or(served.variation.as_ref());
         let mut serve = serve::serve(flag, served, self.target);
@@ -255,11 +256,11 @@ impl<'a> Explainer<'a> {
     /// What a flag serves, its prerequisites left aside.
     fn own_silently(&mut self, index: usize) -> Result<String, EvaluationError> {
         let flag = &self.environment.flags()[index];
-        let variation = flag.own_variation(self.target, |list| {
+        let outcome = flag.own_outcome(self.target, &mut Buckets::default(), |list| {
             let groups = self.environment.flag_lists.list(index, list);
             self.groups.in_list(groups)
-        })?;
-        Ok(variation.identifier.to_string())
+        });
+        Ok(flag.resolve(outcome)?.identifier.to_string())
     }
 }
 

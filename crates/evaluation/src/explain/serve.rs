@@ -1,6 +1,7 @@
 //! What a rule or the default serves, with the bucket of a rollout.
 
 use super::{MOST_VALUES, Rollout, Serve, Share};
+use crate::bucket::Buckets;
 use crate::clause::Attribute;
 use crate::flag::{Distribution, Flag, Outcome, Served};
 use crate::{Target, bucket};
@@ -52,7 +53,7 @@ fn rollout(flag: &Flag, distribution: &Distribution, target: &Target) -> Rollout
             .map(share)
             .collect(),
         result: distribution
-            .outcome(target)
+            .outcome(target, &mut Buckets::default())
             .map(|outcome| outcome.name(flag).to_owned()),
     }
 }

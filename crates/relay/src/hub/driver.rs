@@ -43,17 +43,18 @@ impl Default for Pace {
 
 /// Writes a whole stream to a socket: its head, a heartbeat, then events until it ends.
 /// Closing the socket is what tells the client of the end.
-pub async fn drive_socket(socket: TcpStream, head: Bytes, stream: Subscription, pace: Pace) {
+pub async fn drive_socket(socket: TcpStream, head: Vec<u8>, stream: Subscription, pace: Pace) {
     let socket_ref = socket2::SockRef::from(&socket);
     // Without these an event can wait for an acknowledgement, or be cut where it need not be.
     let _ = socket_ref.set_tcp_nodelay(true);
     let _ = socket_ref.set_tcp_notsent_lowat(1);
-    let mut first = Vec::with_capacity(head.len() + HEARTBEAT.len());
-    first.extend_from_slice(&head);
+    let mut first = head;
     first.extend_from_slice(&HEARTBEAT);
     if write(&socket, &first, pace.stall).await.is_err() {
         return;
     }
+    // Held streams are many, and each byte of one counts.
+    drop(first);
     let mut heartbeat = interval_at(Instant::now() + pace.heartbeat, pace.heartbeat);
     loop {
         let bytes = match stream.next() {
@@ -123,11 +124,12 @@ async fn sent(socket: &TcpStream) -> io::Result<()> {
 
 /// Ends when the client has closed; what it sends is read and forgotten.
 async fn closed(socket: &TcpStream) {
-    let mut scratch = [0; 256];
     loop {
         if socket.readable().await.is_err() {
             return;
         }
+        // Here, so that it is no part of what a held stream keeps.
+        let mut scratch = [0; 256];
         match socket.try_read(&mut scratch) {
             Ok(0) => return,
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,

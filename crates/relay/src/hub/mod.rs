@@ -27,7 +27,7 @@ use queue::{Next, Queue};
 
 use crate::{
     observe::metrics::Metrics,
-    state::{Domain, Environment, EnvironmentId, Event, KeyHash, Relay, Update, event},
+    state::{Environment, EnvironmentId, Event, KeyHash, Relay, Update, event},
 };
 
 /// All open streams of this process.
@@ -53,8 +53,13 @@ impl Stream {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: &Event, bytes: bytes::Bytes) {
-        self.queue().push(event.domain, &event.identifier, bytes);
+    /// Queues events and wakes the driver once, so that a burst shares its writes.
+    fn push<'e>(&self, events: impl Iterator<Item = (&'e Event, bytes::Bytes)>) {
+        let mut queue = self.queue();
+        for (event, bytes) in events {
+            queue.push(event.domain, &event.identifier, bytes);
+        }
+        drop(queue);
         self.wake.notify_one();
     }
 
@@ -178,34 +183,39 @@ impl Hub {
         if !update.removed.is_empty() || !update.keys_removed.is_empty() {
             self.end_revoked(relay);
         }
-        for event in &update.events {
-            let snapshot = update
-                .environments
-                .iter()
-                .find(|environment| *environment.id() == event.environment);
-            self.tell(event, snapshot.map(|s| &**s));
+        let same = |a: &Event, b: &Event| a.environment == b.environment;
+        for events in update.events.chunk_by(same) {
+            let environment = &events[0].environment;
+            let mut changed = update.environments.iter();
+            let snapshot = changed.find(|snapshot| snapshot.id() == environment);
+            self.tell(environment, events, snapshot.map(|s| &**s));
         }
     }
 
-    fn tell(&self, event: &Event, snapshot: Option<&Environment>) {
-        let streams = match self.lock().get(&event.environment) {
+    /// Tells events of one environment, in their order.
+    fn tell(&self, id: &EnvironmentId, events: &[Event], snapshot: Option<&Environment>) {
+        let streams = match self.lock().get(id) {
             Some(streams) => streams.clone(),
             None => return,
         };
-        let plain = wire::event(event);
-        let mut by_target: HashMap<Arc<Target>, bytes::Bytes> = HashMap::new();
+        let plain: Vec<_> = events.iter().map(wire::event).collect();
+        let mut by_target: HashMap<Arc<Target>, Vec<bytes::Bytes>> = HashMap::new();
         for stream in &streams {
-            let bytes = match (&stream.target, snapshot, event.domain) {
-                (Some(target), Some(snapshot), Domain::Flag) => by_target
-                    .entry(target.clone())
-                    .or_insert_with(|| wire::evaluated_event(event, snapshot.evaluation(), target))
-                    .clone(),
-                _ => plain.clone(),
+            let bytes = match (&stream.target, snapshot) {
+                (Some(target), Some(snapshot)) => {
+                    by_target.entry(target.clone()).or_insert_with(|| {
+                        let rules = snapshot.evaluation();
+                        let encode = |event| wire::evaluated_event(event, rules, target);
+                        events.iter().map(encode).collect()
+                    })
+                }
+                _ => &plain,
             };
-            stream.push(event, bytes);
+            stream.push(events.iter().zip(bytes.iter().cloned()));
         }
-        self.metrics
-            .events_published(event.environment.as_str(), streams.len());
+        for _ in events {
+            self.metrics.events_published(id.as_str(), streams.len());
+        }
     }
 
     /// Ends streams whose key or environment is known to be gone.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::state::{
-    Action, Change, Recent,
+    Action, Change, Domain, Recent,
     event::now_millis,
     prepare::{self, RawEnvironment},
     writer,

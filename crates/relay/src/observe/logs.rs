@@ -3,7 +3,9 @@
 //! Writing never makes a request wait: lines go through a bounded queue to a thread of their own,
 //! and what does not fit is dropped.
 
+mod behind;
 mod filter;
+mod line;
 mod throttle;
 
 use std::{
@@ -11,26 +13,22 @@ use std::{
     sync::OnceLock,
 };
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 pub use filter::Filter;
+use line::Lines;
 pub use throttle::{Throttle, Word};
 
 use crate::settings::{LogFormat, LogLevel};
 
-/// Lines that may wait for standard error.
-const QUEUE: usize = 16_384;
-
 /// Writes what is still queued when it is dropped: keep it until the process ends.
 #[must_use = "dropping it ends the log"]
-#[derive(Debug)]
 pub struct LogGuard {
-    _worker: WorkerGuard,
+    _writer: behind::Guard,
 }
 
 /// Changes the level while the process runs.
@@ -56,17 +54,13 @@ static OF_PROCESS: OnceLock<LevelHandle> = OnceLock::new();
 /// Starts the log of this process.
 ///
 /// # Errors
-/// The process has a log already.
-pub fn start(format: LogFormat, level: LogLevel) -> Result<LogGuard, TryInitError> {
-    let (writer, worker) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(QUEUE)
-        .thread_name("log")
-        .finish(io::stderr());
+/// The process has a log already, or no thread can be started.
+pub fn start(format: LogFormat, level: LogLevel) -> io::Result<LogGuard> {
+    let (writer, guard) = behind::start(io::stderr())?;
     let (subscriber, handle) = subscriber(format, level, OneLine(writer));
-    subscriber.try_init()?;
+    subscriber.try_init().map_err(io::Error::other)?;
     _ = OF_PROCESS.set(handle);
-    Ok(LogGuard { _worker: worker })
+    Ok(LogGuard { _writer: guard })
 }
 
 fn subscriber<W>(
@@ -82,8 +76,14 @@ where
         .with_ansi(false)
         .with_writer(writer);
     let layer = match format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text => layer
+            .map_event_format(|rest| Lines { format, rest })
+            .boxed(),
+        LogFormat::Json => layer
+            .json()
+            .flatten_event(true)
+            .map_event_format(|rest| Lines { format, rest })
+            .boxed(),
     };
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     (subscriber, LevelHandle(handle))
@@ -189,6 +189,32 @@ mod tests {
             rest.contains(r"answered status=200 path=/a\nINFO forged"),
             "{rest}"
         );
+    }
+
+    #[test]
+    fn lines_of_requests_are_those_of_the_general_formatter() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = lines(format, LogLevel::Info, |_| {
+                for (id, application) in [
+                    ("a-1", None),
+                    ("quote \" and \\ and é and \u{1} and 'x'", Some("app")),
+                ] {
+                    // The other target has the general formatter, and the same length.
+                    tracing::info!(target: "ff_relay::request", method = %http::Method::GET, status = 200_u16, latency_us = 17_u64, request_id = id, application);
+                    tracing::info!(target: "ff_relay::another", method = %http::Method::GET, status = 200_u16, latency_us = 17_u64, request_id = id, application);
+                }
+                tracing::warn!(target: "ff_relay::request", environment = "");
+                tracing::warn!(target: "ff_relay::another", environment = "");
+            });
+            assert_eq!(lines.len(), 6);
+            let without_time = |line: &str| {
+                let at = line.find('Z').unwrap();
+                (at, line[at..].replace("::request", "::another"))
+            };
+            for pair in lines.chunks(2) {
+                assert_eq!(without_time(&pair[0]), without_time(&pair[1]));
+            }
+        }
     }
 
     #[test]

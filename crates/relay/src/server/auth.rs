@@ -65,10 +65,12 @@ impl App {
             }
         }
         let now = now_millis() / 1_000;
-        let token =
-            self.secrets
-                .load()
-                .mint(&hash, environment.id().as_str(), json.as_deref(), now);
+        let token = self.signing.load().secrets().mint(
+            &hash,
+            environment.id().as_str(),
+            json.as_deref(),
+            now,
+        );
         Ok(respond::json(
             StatusCode::OK,
             format!("{{\"authToken\":\"{token}\"}}"),

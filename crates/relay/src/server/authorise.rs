@@ -37,10 +37,12 @@ impl RefusedTokens {
     }
 
     fn contains(&self, token: &str) -> bool {
-        let hash = self.hasher.hash_one(token);
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.is_empty() {
+            return false;
+        }
         memory
-            .get(&hash)
+            .get(&self.hasher.hash_one(token))
             .is_some_and(|since| since.elapsed() < REMEMBERED)
     }
 
@@ -61,7 +63,15 @@ impl RefusedTokens {
 /// A token that is ours, of an environment, before its key is looked at.
 pub(super) struct Bearer<'a> {
     pub(super) token: &'a str,
-    pub(super) claims: Claims,
+    pub(super) claims: Arc<Claims>,
+}
+
+/// Who reads.
+pub(super) struct Reader {
+    /// What may be read.
+    pub(super) environment: Arc<Environment>,
+    /// What the token says; `None` where nobody asks for one.
+    pub(super) claims: Option<Arc<Claims>>,
 }
 
 /// What is known of a token's key.
@@ -82,6 +92,11 @@ impl App {
                 "no token: send `Authorization: Bearer <authToken>` from POST /client/auth",
             ));
         };
+        let now = now_millis() / 1_000;
+        let signing = self.signing.load();
+        if let Some(claims) = signing.known(token, now) {
+            return Ok(Bearer { token, claims });
+        }
         if self.refused.contains(token) {
             return Err(Refusal {
                 status: StatusCode::TOO_MANY_REQUESTS,
@@ -89,7 +104,7 @@ impl App {
                 retry_after: Some(RETRY_AFTER),
             });
         }
-        match self.secrets.load().verify(token, now_millis() / 1_000) {
+        match signing.verify(token, now) {
             Ok(claims) => Ok(Bearer { token, claims }),
             Err(error) => {
                 // A clock that is off corrects itself, so only what stays wrong is remembered.
@@ -131,6 +146,7 @@ impl App {
             Asked::Unknown => {}
         }
         self.refused.insert(bearer.token);
+        self.signing.load().forget(bearer.token);
         Err(Refusal::unauthorized(
             "the token's SDK key or environment is not known any more",
         ))
@@ -168,20 +184,11 @@ impl App {
         }
     }
 
-    /// The environment that a request may read, `path` being the one it asks for. Held while
-    /// nobody can know the key yet.
-    pub(super) async fn reader(
-        &self,
-        headers: &HeaderMap,
-        path: &str,
-    ) -> Result<(Arc<Environment>, Option<Claims>), Refusal> {
-        if self.parts.bypass_auth {
-            let claims = self.bearer(headers).ok().map(|bearer| bearer.claims);
-            let environment = self.parts.relay.environment(path);
-            let environment = environment.ok_or_else(|| {
-                Refusal::not_found(format!("environment {path:?} is not known here"))
-            })?;
-            return Ok((environment, claims));
+    /// Who a request is of that reads the environment `path`. Held while nobody can know the key
+    /// yet.
+    pub(super) async fn reader(&self, headers: &HeaderMap, path: &str) -> Result<Reader, Refusal> {
+        if let Some(reader) = self.reader_now(headers, path) {
+            return reader;
         }
         let bearer = self.bearer(headers)?;
         let known = self.held(|| match self.standing(&bearer) {
@@ -200,7 +207,40 @@ impl App {
             }
         };
         same_environment(&bearer.claims, path)?;
-        Ok((environment, Some(bearer.claims)))
+        Ok(Reader {
+            environment,
+            claims: Some(bearer.claims),
+        })
+    }
+
+    /// The same without waiting: `None` where somebody has to be waited for.
+    pub(super) fn reader_now(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+    ) -> Option<Result<Reader, Refusal>> {
+        let look = || -> Result<Option<Reader>, Refusal> {
+            if self.parts.bypass_auth {
+                let claims = self.bearer(headers).ok().map(|bearer| bearer.claims);
+                let environment = self.parts.relay.environment(path).ok_or_else(|| {
+                    Refusal::not_found(format!("environment {path:?} is not known here"))
+                })?;
+                return Ok(Some(Reader {
+                    environment,
+                    claims,
+                }));
+            }
+            let bearer = self.bearer(headers)?;
+            let Standing::Known(environment) = self.standing(&bearer) else {
+                return Ok(None);
+            };
+            same_environment(&bearer.claims, path)?;
+            Ok(Some(Reader {
+                environment,
+                claims: Some(bearer.claims),
+            }))
+        };
+        look().transpose()
     }
 
     /// The environment that metrics or a stream are for: taken on the token's signature alone
@@ -209,7 +249,7 @@ impl App {
         &self,
         headers: &HeaderMap,
         path: Option<&str>,
-    ) -> Result<(EnvironmentId, Claims), Refusal> {
+    ) -> Result<(EnvironmentId, Arc<Claims>), Refusal> {
         let bearer = self.bearer(headers)?;
         let environment = match self.standing(&bearer) {
             Standing::Known(environment) => environment.id().clone(),
@@ -225,7 +265,6 @@ impl App {
     /// Waits until `look` finds something, whenever keys or environments change. `None`: it found
     /// nothing in time, or there is no room or no time to wait.
     pub(super) async fn held<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        let mut changes = self.parts.relay.watch_directory();
         if let Some(found) = look() {
             return Some(found);
         }
@@ -233,6 +272,11 @@ impl App {
             return None;
         }
         let _place = self.holding.try_acquire().ok()?;
+        let mut changes = self.parts.relay.watch_directory();
+        // Watched first, so that what comes between the two is seen.
+        if let Some(found) = look() {
+            return Some(found);
+        }
         let wait = async {
             while changes.changed().await.is_ok() {
                 if let Some(found) = look() {

@@ -10,8 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, ready};
 use http::HeaderMap;
 use hyper::{
     body::Incoming,
@@ -20,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::timeout,
@@ -29,8 +28,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     App,
-    dispatch::{Accepted, Reply},
+    dispatch::{Accepted, Handling, Reply},
     respond::{Answer, AnswerBody, Refusal},
+    transport::{Activity, Tracked},
 };
 use crate::hub::driver::{body, drive_socket};
 
@@ -76,7 +76,12 @@ pub async fn serve(
                         let socket = reregister(socket)?;
                         Some(Box::pin(drive_socket(socket, head, subscription, pace)))
                     };
-                serve_http1(app, socket, drive).await;
+                // Boxed, and its end awaited apart, so that a held stream does not keep the size of
+                // the connection that it came by.
+                let driver = Box::pin(serve_http1(app, socket, drive)).await;
+                if let Some(driver) = driver {
+                    driver.await;
+                }
             }
         }
     }
@@ -106,36 +111,44 @@ fn take(slot: &Slot) -> Option<Box<Accepted>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// HTTP/1.1. `drive` takes over the transport of an accepted stream; where it cannot (TLS), the
-/// stream is a body of hyper's.
-async fn serve_http1<IO, D>(app: Arc<App>, io: IO, drive: D)
+/// HTTP/1.1. `drive` takes over the transport of an accepted stream, which goes on as what this
+/// returns; where it cannot (TLS), the stream is a body of hyper's.
+async fn serve_http1<IO, D>(app: Arc<App>, io: IO, drive: D) -> Option<BoxFuture<'static, ()>>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    D: Fn(IO, Bytes, Box<Accepted>) -> Option<BoxFuture<'static, ()>>,
+    D: Fn(IO, Vec<u8>, Box<Accepted>) -> Option<BoxFuture<'static, ()>>,
     IO: TakesOver,
 {
     let slot = Slot::default();
     let feeds = Feeds::default();
     let activity = Arc::new(Activity::default());
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let (app, slot, feeds, activity) =
-            (app.clone(), slot.clone(), feeds.clone(), activity.clone());
-        Box::pin(async move {
-            let _busy = activity.begin();
-            match app.handle(request).await {
-                Reply::Answer(answer) => Ok::<_, io::Error>(answer),
+        let reply = match app.handle(request) {
+            Handling::Done(answer) => {
+                activity.touch();
+                return Either::Left(ready(Ok::<_, io::Error>(answer)));
+            }
+            Handling::Waiting(reply) => reply,
+        };
+        let busy = activity.begin();
+        let (pace, slot, feeds) = (app.parts.pace, slot.clone(), feeds.clone());
+        let answer: BoxFuture<'static, _> = Box::pin(async move {
+            let _busy = busy;
+            match reply.await {
+                Reply::Answer(answer) => Ok(answer),
                 Reply::Stream(accepted) if IO::TAKES_OVER => {
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted);
                     std::future::pending().await
                 }
                 Reply::Stream(accepted) => {
-                    let mut answer = feeds.stream(*accepted, app.parts.pace);
+                    let mut answer = feeds.stream(*accepted, pace);
                     let close = http::HeaderValue::from_static("close");
                     answer.headers_mut().insert(http::header::CONNECTION, close);
                     Ok(answer)
                 }
             }
-        })
+        });
+        Either::Right(answer)
     });
     let limits = app.parts.limits;
     let mut connection = http1::Builder::new()
@@ -169,20 +182,19 @@ where
             None
         }
     };
-    let parts = connection.into_parts();
-    let mut io = parts.io.into_inner();
+    // All else that the connection had, such as its read buffer, ends here.
+    let mut io = connection.into_parts().io.into_inner();
     if let Some(accepted) = accepted {
-        if io.flush_dirty().await.is_err() {
-            return;
-        }
+        io.flush_dirty().await.ok()?;
         let head = encode_head(accepted.head.headers());
-        if let Some(driver) = drive(io.inner, head, accepted) {
-            driver.await;
-        }
-    } else {
-        use tokio::io::AsyncWriteExt;
-        let _ = timeout(limits.read, io.inner.shutdown()).await;
+        return drive(io.inner, head, accepted);
     }
+    let _ = timeout(
+        limits.read,
+        tokio::io::AsyncWriteExt::shutdown(&mut io.inner),
+    )
+    .await;
+    None
 }
 
 /// Ends when the relay drains and the connection has had no request for a while: a client that is
@@ -222,7 +234,11 @@ where
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (app, feeds) = (app.clone(), feeds.clone());
         async move {
-            Ok::<_, io::Error>(match app.handle(request).await {
+            let reply = match app.handle(request) {
+                Handling::Done(answer) => return Ok::<_, io::Error>(answer),
+                Handling::Waiting(reply) => reply,
+            };
+            Ok(match reply.await {
                 Reply::Answer(answer) => answer,
                 Reply::Stream(accepted) => feeds.stream(*accepted, app.parts.pace),
             })
@@ -275,45 +291,6 @@ impl Feeds {
     }
 }
 
-/// Whether a connection is answering, or was a moment ago.
-struct Activity(Mutex<(usize, tokio::time::Instant)>);
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Mutex::new((0, tokio::time::Instant::now())))
-    }
-}
-
-struct Busy(Arc<Activity>);
-
-impl Activity {
-    const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
-
-    fn begin(self: &Arc<Self>) -> Busy {
-        self.change(1);
-        Busy(self.clone())
-    }
-
-    fn change(&self, by: isize) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = (
-            state.0.saturating_add_signed(by),
-            tokio::time::Instant::now(),
-        );
-    }
-
-    fn is_quiet(&self) -> bool {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 == 0 && state.1.elapsed() >= Self::QUIET
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.change(-1);
-    }
-}
-
 /// Whether a stream can take over this transport.
 trait TakesOver {
     const TAKES_OVER: bool;
@@ -328,7 +305,7 @@ impl TakesOver for tokio_rustls::server::TlsStream<TcpStream> {
 }
 
 /// The head of a stream's answer. Its end is the connection's end: no length, no chunks.
-fn encode_head(headers: &HeaderMap) -> Bytes {
+fn encode_head(headers: &HeaderMap) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
     head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     for (name, value) in headers {
@@ -341,75 +318,5 @@ fn encode_head(headers: &HeaderMap) -> Bytes {
     }
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
     head.extend_from_slice(format!("connection: close\r\ndate: {date}\r\n\r\n").as_bytes());
-    head.into()
-}
-
-/// A transport that knows whether all that was written to it was flushed.
-struct Tracked<IO> {
-    inner: IO,
-    dirty: bool,
-}
-
-impl<IO: AsyncWrite + Unpin> Tracked<IO> {
-    fn new(inner: IO) -> Self {
-        Self {
-            inner,
-            dirty: false,
-        }
-    }
-
-    async fn flush_dirty(&mut self) -> io::Result<()> {
-        use tokio::io::AsyncWriteExt;
-        if self.dirty {
-            self.inner.flush().await
-        } else {
-            Ok(())
-        }
-    }
-}
-
-impl<IO: AsyncRead + Unpin> AsyncRead for Tracked<IO> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Tracked<IO> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        b: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.dirty = true;
-        Pin::new(&mut self.inner).poll_write(cx, b)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.dirty = true;
-        Pin::new(&mut self.inner).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        if flushed.is_ready() {
-            self.dirty = false;
-        }
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
+    head
 }

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -43,34 +44,78 @@ pub(super) enum Reply {
     Stream(Box<Accepted>),
 }
 
+/// A request on its way to an answer.
+pub(super) enum Handling {
+    /// There was nothing to wait for.
+    Done(Answer),
+    Waiting(BoxFuture<'static, Reply>),
+}
+
 impl App {
-    /// Answers a request.
-    pub(super) async fn handle(self: &Arc<Self>, request: hyper::Request<Incoming>) -> Reply {
+    /// Answers a request: at once where its answer is in a snapshot and its reader is known.
+    pub(super) fn handle(self: &Arc<Self>, request: hyper::Request<Incoming>) -> Handling {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let route = Route::find(&head.method, head.uri.path());
+        let span = self.span(&head, route.as_ref().map_or(UNKNOWN, Route::number));
+        let answered = match &route {
+            Ok(route) => self.read_now(&head, route),
+            Err(_) => None,
+        };
+        if let Some(answered) = answered {
+            let silent = false;
+            let answer = answered.unwrap_or_else(|refusal| refuse(refusal, silent));
+            return Handling::Done(self.conclude(&head, &route, answer, (started, span)));
+        }
+        drop(route);
+        let app = self.clone();
+        Handling::Waiting(Box::pin(async move {
+            let route = Route::find(&head.method, head.uri.path());
+            // Any byte of a body counts as "connected".
+            let silent = matches!(route, Ok(Route::Stream(_)));
+            let context = span.as_ref().map(Span::context);
+            let outcome = traces::within(context, app.answer(&head, &route, body)).await;
+            let outcome = outcome.unwrap_or_else(|r| Outcome::Answer(refuse(r, silent)));
+            match outcome {
+                Outcome::Answer(answer) => {
+                    Reply::Answer(app.conclude(&head, &route, answer, (started, span)))
+                }
+                Outcome::Stream(subscription) => Reply::Stream(Box::new(Accepted {
+                    subscription,
+                    head: app.conclude(&head, &route, stream_head(), (started, span)),
+                })),
+            }
+        }))
+    }
+
+    /// The answer of a route that reads, if it is known who reads.
+    fn read_now(&self, head: &Parts, route: &Route<'_>) -> Option<Result<Answer, Refusal>> {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let reader = match self.reader_now(&head.headers, route.reads()?)? {
+            Ok(reader) => reader,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let target = match route.target() {
+            Some(target) => Some(self.subject_now(&head.headers, &reader, target)?),
+            None => None,
+        };
+        Some(self.read(head, route, &reader, target.as_deref()))
+    }
+
+    /// What every answer carries; its counters and its line in the log.
+    fn conclude(
+        &self,
+        head: &Parts,
+        route: &Result<Route<'_>, NoRoute>,
+        mut answer: Answer,
+        (started, mut span): (Instant, Option<Span>),
+    ) -> Answer {
         let number = route.as_ref().map_or(UNKNOWN, Route::number);
         let environment = route.as_ref().ok().and_then(Route::environment);
         let environment = environment.and_then(|id| self.parts.relay.environment(id));
         let id = request_id(&head.headers);
-
-        let silent = matches!(route, Ok(Route::Stream(_)));
-        let mut span = self.span(&head, number);
-        let context = span.as_ref().map(Span::context);
-        let answered = traces::within(context, self.answer(&head, route, body)).await;
-        let outcome = match answered {
-            Ok(outcome) => outcome,
-            Err(refusal) => {
-                if refusal.status.is_server_error() || silent {
-                    tracing::debug!(reason = refusal.message, "refused");
-                }
-                Outcome::Answer(refusal.into_answer(silent))
-            }
-        };
-        let (mut answer, subscription) = match outcome {
-            Outcome::Answer(answer) => (answer, None),
-            Outcome::Stream(subscription) => (stream_head(), Some(subscription)),
-        };
         let origin_matters = head.headers.contains_key(header::ORIGIN);
         finish(answer.headers_mut(), &id, origin_matters);
         if self.is_draining() && head.version < http::Version::HTTP_2 {
@@ -83,7 +128,7 @@ impl App {
         let env = environment
             .as_ref()
             .map_or("", |environment| environment.id().as_str());
-        self.count(&head, number, env, answer.status(), took);
+        self.count(head, number, env, answer.status(), took);
         if let Some(span) = &mut span {
             span.text("ff.environment", env);
             span.answered(answer.status().as_u16());
@@ -99,13 +144,7 @@ impl App {
             request_id = id.to_str().unwrap_or_default(),
             application = application.and_then(|value| value.to_str().ok()),
         );
-        match subscription {
-            Some(subscription) => Reply::Stream(Box::new(Accepted {
-                subscription,
-                head: answer,
-            })),
-            None => Reply::Answer(answer),
-        }
+        answer
     }
 
     /// A span of a request, unless nobody traces, or a machine asks how we are.
@@ -154,12 +193,11 @@ impl App {
     async fn answer(
         self: &Arc<Self>,
         head: &Parts,
-        route: Result<Route<'_>, NoRoute>,
+        route: &Result<Route<'_>, NoRoute>,
         body: Incoming,
     ) -> Result<Outcome, Refusal> {
         let route = match route {
-            Ok(route) if head.method == Method::OPTIONS => {
-                let _ = route;
+            Ok(_) if head.method == Method::OPTIONS => {
                 return Ok(Outcome::Answer(preflight()));
             }
             Ok(Route::Prometheus) if !self.parts.prometheus => {
@@ -187,21 +225,13 @@ impl App {
             head,
             body: Bytes::new(),
         };
-        let answer = match &route {
+        let answer = match route {
             Route::Auth => {
                 let (limit, status) = (self.parts.limits.body, StatusCode::PAYLOAD_TOO_LARGE);
                 let body = self.read_body(body, limit, status).await?;
                 self.auth(&Request { head, body }).await?
             }
             Route::PostMetrics(env) => self.post_metrics(head, env.as_deref(), body).await?,
-            Route::Flags(env) => self.flags(&request, env).await?,
-            Route::Flag(env, id) => self.flag(&request, env, id).await?,
-            Route::Groups(env) => self.groups(&request, env).await?,
-            Route::Group(env, id) => self.group(&request, env, id).await?,
-            Route::Evaluations(env, target) => self.evaluations(&request, env, target).await?,
-            Route::Evaluation(env, target, flag) => {
-                self.evaluation(&request, env, target, flag).await?
-            }
             Route::Stream(env) => {
                 let stream = self.stream(&request, env.as_deref()).await?;
                 if head.method == Method::HEAD {
@@ -213,6 +243,15 @@ impl App {
             Route::Health => self.health(),
             Route::Live => self.live(),
             Route::Ready => self.ready(),
+            _ => {
+                let env = route.reads().unwrap_or_default();
+                let reader = self.reader(&head.headers, env).await?;
+                let target = match route.target() {
+                    Some(target) => Some(self.subject(&head.headers, &reader, target).await),
+                    None => None,
+                };
+                self.read(head, route, &reader, target.as_deref())?
+            }
         };
         Ok(Outcome::Answer(answer))
     }
@@ -245,6 +284,13 @@ fn is_probe(number: usize) -> bool {
         TEMPLATES[number],
         "/health" | "/metrics" | "/livez" | "/readyz"
     )
+}
+
+fn refuse(refusal: Refusal, silent: bool) -> Answer {
+    if refusal.status.is_server_error() || silent {
+        tracing::debug!(reason = refusal.message, "refused");
+    }
+    refusal.into_answer(silent)
 }
 
 fn stream_head() -> Answer {

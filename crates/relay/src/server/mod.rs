@@ -28,6 +28,7 @@ use crate::{
 pub mod admin;
 mod auth;
 mod authorise;
+mod checked;
 pub mod connection;
 mod dispatch;
 mod evaluations;
@@ -42,10 +43,12 @@ mod stream;
 mod targets;
 pub mod tls;
 pub mod token;
+mod transport;
 
 pub use targets::{ListedTargets, Targets};
 
 use authorise::RefusedTokens;
+use checked::Signing;
 use token::Secrets;
 
 /// Bounds of one request; fields, so that tests shrink them.
@@ -175,7 +178,7 @@ pub struct Parts {
 /// The server's shared state: one for all listeners.
 pub struct App {
     parts: Parts,
-    secrets: ArcSwap<Secrets>,
+    signing: ArcSwap<Signing>,
     refused: RefusedTokens,
     holding: Semaphore,
     /// Bytes of metrics bodies that may still be read.
@@ -194,7 +197,7 @@ impl App {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            secrets: ArcSwap::from_pointee(parts.secrets.clone()),
+            signing: ArcSwap::from_pointee(Signing::new(parts.secrets.clone())),
             refused: RefusedTokens::new(),
             holding: Semaphore::new(parts.limits.held),
             metrics_bodies: Semaphore::new(parts.limits.metrics_bodies),
@@ -217,7 +220,7 @@ impl App {
 
     /// Signs and verifies with others from now on; tokens that they make good are good at once.
     pub fn set_secrets(&self, secrets: Secrets) {
-        self.secrets.store(Arc::new(secrets));
+        self.signing.store(Arc::new(Signing::new(secrets)));
         self.forget_refused();
     }
 

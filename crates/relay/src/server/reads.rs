@@ -1,55 +1,53 @@
 //! Flags and groups, whole lists and single items: prepared bodies, handed out.
 
+use ff_evaluation::Target;
+use http::{HeaderMap, request::Parts};
+
 use super::{
-    App, Request,
+    App,
+    authorise::Reader,
+    evaluations,
     respond::{self, Answer, Refusal},
-    route::query_has,
+    route::{Route, query_has},
 };
 use crate::state::collection::Collection;
 
 impl App {
-    pub(super) async fn flags(&self, request: &Request<'_>, env: &str) -> Result<Answer, Refusal> {
-        let (environment, _) = self.reader(&request.head.headers, env).await?;
-        Ok(respond::prepared(
-            &request.head.headers,
-            environment.flags().list().body(),
-        ))
-    }
-
-    pub(super) async fn flag(
+    /// Answers a route that reads; `target` is whom it is about, if anybody.
+    pub(super) fn read(
         &self,
-        request: &Request<'_>,
-        env: &str,
-        identifier: &str,
+        head: &Parts,
+        route: &Route<'_>,
+        reader: &Reader,
+        target: Option<&Target>,
     ) -> Result<Answer, Refusal> {
-        let (environment, _) = self.reader(&request.head.headers, env).await?;
-        item(request, environment.flags().list(), "flag", identifier)
+        let (headers, environment) = (&head.headers, &*reader.environment);
+        let groups = || environment.groups().served(self.asks_for_v2(head));
+        match (route, target) {
+            (Route::Flags(_), _) => Ok(respond::prepared(
+                headers,
+                environment.flags().list().body(),
+            )),
+            (Route::Flag(_, id), _) => item(headers, environment.flags().list(), "flag", id),
+            (Route::Groups(_), _) => Ok(respond::prepared(headers, groups().body())),
+            (Route::Group(_, id), _) => item(headers, groups(), "target group", id),
+            (Route::Evaluations(..), Some(target)) => {
+                Ok(evaluations::all(headers, environment, target))
+            }
+            (Route::Evaluation(_, _, flag), Some(target)) => {
+                evaluations::one(headers, environment, target, flag)
+            }
+            _ => Err(Refusal::not_found("there is nothing to read at this path")),
+        }
     }
 
-    pub(super) async fn groups(&self, request: &Request<'_>, env: &str) -> Result<Answer, Refusal> {
-        let (environment, _) = self.reader(&request.head.headers, env).await?;
-        let list = environment.groups().served(self.asks_for_v2(request));
-        Ok(respond::prepared(&request.head.headers, list.body()))
-    }
-
-    pub(super) async fn group(
-        &self,
-        request: &Request<'_>,
-        env: &str,
-        identifier: &str,
-    ) -> Result<Answer, Refusal> {
-        let (environment, _) = self.reader(&request.head.headers, env).await?;
-        let list = environment.groups().served(self.asks_for_v2(request));
-        item(request, list, "target group", identifier)
-    }
-
-    fn asks_for_v2(&self, request: &Request<'_>) -> bool {
-        self.parts.and_rules && query_has(request.head.uri.query(), "rules", "v2")
+    fn asks_for_v2(&self, head: &Parts) -> bool {
+        self.parts.and_rules && query_has(head.uri.query(), "rules", "v2")
     }
 }
 
 fn item(
-    request: &Request<'_>,
+    headers: &HeaderMap,
     list: &Collection,
     kind: &str,
     identifier: &str,
@@ -57,9 +55,5 @@ fn item(
     let item = list.get(identifier);
     let item =
         item.ok_or_else(|| Refusal::not_found(format!("there is no {kind} {identifier:?}")))?;
-    Ok(respond::prepared_item(
-        &request.head.headers,
-        &item.json,
-        &item.hash,
-    ))
+    Ok(respond::prepared_item(headers, &item.json, &item.hash))
 }

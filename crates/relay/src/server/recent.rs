@@ -34,6 +34,18 @@ impl<K: Eq + Hash, V> RecentMemory<K, V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
+    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         self.young.clear();
         self.old.clear();

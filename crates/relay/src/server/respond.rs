@@ -54,6 +54,8 @@ impl HttpBody for AnswerBody {
 pub type Answer = Response<AnswerBody>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// As many as fit in what a map of more than six takes anyway.
+const MOST_HEADERS: usize = 12;
 /// Below this, compressing costs more than it saves.
 const LEAST_COMPRESSED: usize = 1_024;
 
@@ -112,8 +114,8 @@ impl Refusal {
 
 /// A JSON answer.
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(AnswerBody::Full(body.into()));
-    *answer.status_mut() = status;
+    let mut answer = empty(status);
+    *answer.body_mut() = AnswerBody::Full(body.into());
     answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
     answer
 }
@@ -131,6 +133,8 @@ pub fn text(status: StatusCode, content_type: &'static str, body: impl Into<Byte
 pub fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(AnswerBody::Full(Bytes::new()));
     *answer.status_mut() = status;
+    // Room for all that an answer may carry: growing costs more than the headers themselves.
+    *answer.headers_mut() = HeaderMap::with_capacity(MOST_HEADERS);
     answer
 }
 
@@ -200,13 +204,14 @@ fn label(answer: &mut Answer, coding: Option<Coding>) {
 
 /// Whether `If-None-Match` names this ETag (or any).
 fn has(request: &HeaderMap, etag: &HeaderValue) -> bool {
+    let mut values = request.get_all(header::IF_NONE_MATCH).iter().peekable();
+    if values.peek().is_none() {
+        return false;
+    }
     let Ok(etag) = etag.to_str() else {
         return false;
     };
-    let values = request
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|v| v.to_str().ok());
+    let values = values.filter_map(|v| v.to_str().ok());
     values
         .flat_map(|value| value.split(','))
         .map(str::trim)

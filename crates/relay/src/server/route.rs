@@ -160,6 +160,22 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// The environment that is read, where all that is asked for is in a snapshot of it.
+    pub fn reads(&self) -> Option<&str> {
+        match self {
+            Self::Stream(_) | Self::PostMetrics(_) => None,
+            _ => self.environment(),
+        }
+    }
+
+    /// The target that the path names.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Evaluations(_, target) | Self::Evaluation(_, target, _) => Some(target),
+            _ => None,
+        }
+    }
+
     /// The environment that the path names.
     pub fn environment(&self) -> Option<&str> {
         match self {

@@ -120,10 +120,9 @@ impl Targets {
         if let Some(target) = from_header(headers) {
             return Some(Arc::new(target));
         }
-        let carried = claims.and_then(|claims| claims.target.as_ref());
-        let carried = carried.and_then(|raw| Target::parse(raw.get().as_bytes()).ok());
+        let carried = claims.and_then(Claims::target);
         if let Some(target) = carried.filter(|target| *target.identifier == *identifier) {
-            return Some(Arc::new(target));
+            return Some(target.clone());
         }
         self.get(environment, identifier)
     }

@@ -4,7 +4,10 @@
 //! Written on `hmac` and `sha2` rather than a JWT library: one algorithm, one shape, on the path of
 //! every request, and a claim that must reach us unparsed.
 
+use std::sync::{Arc, OnceLock};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use ff_evaluation::Target;
 use hmac::{Hmac, Mac};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -33,6 +36,27 @@ pub struct Claims {
     pub environment: String,
     /// The target that came with auth, as JSON.
     pub target: Option<Box<RawValue>>,
+    /// The same, parsed when somebody asks for it; `None` where it is malformed.
+    parsed: OnceLock<Option<Arc<Target>>>,
+    not_before: Option<f64>,
+    expires: Option<f64>,
+}
+
+impl Claims {
+    /// The target that came with auth.
+    pub fn target(&self) -> Option<&Arc<Target>> {
+        let parse = |raw: &RawValue| Target::parse(raw.get().as_bytes()).ok().map(Arc::new);
+        self.parsed
+            .get_or_init(|| self.target.as_deref().and_then(parse))
+            .as_ref()
+    }
+
+    /// Whether the token is valid at `now`, in seconds, clocks being as they are.
+    pub fn is_timely(&self, now: u64) -> bool {
+        let (earliest, latest) = ((now + LEEWAY) as f64, now.saturating_sub(LEEWAY) as f64);
+        self.not_before.is_none_or(|from| from <= earliest)
+            && self.expires.is_none_or(|until| until >= latest)
+    }
 }
 
 /// Why a token is not one of ours.
@@ -132,21 +156,23 @@ impl Secrets {
         }
         let payload: Payload =
             serde_json::from_slice(&decode(payload)?).map_err(|_| TokenError::Malformed)?;
-        let (earliest, latest) = ((now + LEEWAY) as f64, now.saturating_sub(LEEWAY) as f64);
-        if payload.nbf.is_some_and(|nbf| nbf > earliest)
-            || payload.exp.is_some_and(|exp| exp < latest)
-        {
-            return Err(TokenError::Untimely);
-        }
         let key = payload
             .key
             .strip_prefix("auth-key-")
             .and_then(KeyHash::from_hex);
-        Ok(Claims {
+        let claims = Claims {
             key: key.ok_or(TokenError::Malformed)?,
             environment: payload.environment,
             target: payload.target,
-        })
+            parsed: OnceLock::new(),
+            not_before: payload.nbf,
+            expires: payload.exp,
+        };
+        if claims.is_timely(now) {
+            Ok(claims)
+        } else {
+            Err(TokenError::Untimely)
+        }
     }
 }
 

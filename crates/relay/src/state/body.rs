@@ -1,7 +1,7 @@
 //! A response body that is made once and served many times: bytes, strong ETag and, on first
 //! demand, its compressed forms.
 
-use std::{fmt::Write as _, io::Write as _, sync::OnceLock};
+use std::{io::Write as _, sync::OnceLock};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -65,10 +65,13 @@ impl Body {
 
 /// A strong ETag of a hash; a compressed form is another representation and has another one.
 pub fn etag(hash: &[u8], coding: Option<Coding>) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(48);
     text.push('"');
     for byte in hash.iter().take(16) {
-        let _ = write!(text, "{byte:02x}");
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
     }
     if let Some(coding) = coding {
         text.push('-');
