@@ -175,6 +175,53 @@ async fn send(
     }
 }
 
+/// What posts, and what it is told and counts.
+struct Senders {
+    environment: String,
+    places: [Arc<tokio::sync::Mutex<Place>>; 2],
+    count: Arc<[Count; SENDERS]>,
+    stop: Arc<AtomicBool>,
+    running: JoinSet<()>,
+}
+
+impl Senders {
+    /// Every other one posts to the primary, the rest to the replica.
+    async fn begin(saas: &Simulator, primary: Place, replica: Place) -> Self {
+        let environment = saas.environments()[0].clone();
+        let token = primary
+            .relay
+            .as_ref()
+            .unwrap()
+            .token(&saas.sdk_key(&environment))
+            .await;
+        let places = [primary, replica].map(|place| Arc::new(tokio::sync::Mutex::new(place)));
+        let (count, stop) = (
+            Arc::new(<[Count; SENDERS]>::default()),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let mut running = JoinSet::new();
+        for number in 0..SENDERS {
+            let place = places[number % 2].clone();
+            let path = format!("/metrics/{environment}");
+            running.spawn(send(
+                number,
+                path,
+                token.clone(),
+                place,
+                count.clone(),
+                stop.clone(),
+            ));
+        }
+        Self {
+            environment,
+            places,
+            count,
+            stop,
+            running,
+        }
+    }
+}
+
 fn fault(random: &mut StdRng) -> Option<Fault> {
     match random.random_range(0..6) {
         0 => Some(Fault::Status(503, None)),
@@ -232,31 +279,13 @@ async fn no_metric_that_was_answered_as_safe_is_lost() {
     let data_dir = [("DATA_DIR", data.path().to_str().unwrap())];
     let primary = Place::begin(settings(&saas, &redis, &data_dir)).await;
     let replica = Place::begin(settings(&saas, &redis, &[("READ_REPLICA", "true")])).await;
-    let environment = saas.environments()[0].clone();
-    let token = primary
-        .relay
-        .as_ref()
-        .unwrap()
-        .token(&saas.sdk_key(&environment))
-        .await;
-    let places = [primary, replica].map(|place| Arc::new(tokio::sync::Mutex::new(place)));
-    let (count, stop) = (
-        Arc::new(<[Count; SENDERS]>::default()),
-        Arc::new(AtomicBool::new(false)),
-    );
-    let mut senders = JoinSet::new();
-    for number in 0..SENDERS {
-        let place = places[number % 2].clone();
-        let path = format!("/metrics/{environment}");
-        senders.spawn(send(
-            number,
-            path,
-            token.clone(),
-            place,
-            count.clone(),
-            stop.clone(),
-        ));
-    }
+    let Senders {
+        environment,
+        places,
+        count,
+        stop,
+        mut running,
+    } = Senders::begin(&saas, primary, replica).await;
 
     let (started, mut kills, mut restarts) = (Instant::now(), 0, 0);
     while started.elapsed() < Duration::from_secs(seconds) {
@@ -278,7 +307,7 @@ async fn no_metric_that_was_answered_as_safe_is_lost() {
         tokio::time::sleep(Duration::from_millis(random.random_range(100..600))).await;
     }
     stop.store(true, Ordering::Relaxed);
-    while senders.join_next().await.is_some() {}
+    while running.join_next().await.is_some() {}
 
     // Everything works again; a post that hangs goes with its process.
     saas.fault(Endpoint::Metrics, None);
@@ -329,31 +358,13 @@ async fn without_kills_every_post_counts_once() {
     let redis = Redis::start().unwrap();
     let primary = Place::begin(settings(&saas, &redis, &[])).await;
     let replica = Place::begin(settings(&saas, &redis, &[("READ_REPLICA", "true")])).await;
-    let environment = saas.environments()[0].clone();
-    let token = primary
-        .relay
-        .as_ref()
-        .unwrap()
-        .token(&saas.sdk_key(&environment))
-        .await;
-    let places = [primary, replica].map(|place| Arc::new(tokio::sync::Mutex::new(place)));
-    let (count, stop) = (
-        Arc::new(<[Count; SENDERS]>::default()),
-        Arc::new(AtomicBool::new(false)),
-    );
-    let mut senders = JoinSet::new();
-    for number in 0..SENDERS {
-        let place = places[number % 2].clone();
-        let path = format!("/metrics/{environment}");
-        senders.spawn(send(
-            number,
-            path,
-            token.clone(),
-            place,
-            count.clone(),
-            stop.clone(),
-        ));
-    }
+    let Senders {
+        environment,
+        places,
+        count,
+        stop,
+        mut running,
+    } = Senders::begin(&saas, primary, replica).await;
     for _ in 0..12 {
         let refusal = [
             None,
@@ -368,7 +379,7 @@ async fn without_kills_every_post_counts_once() {
     }
     saas.fault(Endpoint::Metrics, None);
     stop.store(true, Ordering::Relaxed);
-    while senders.join_next().await.is_some() {}
+    while running.join_next().await.is_some() {}
     let [primary, replica] = &places;
     replica.lock().await.relay.take().unwrap().stop().await;
     patiently("all read", async || all_read(&redis.client())).await;
