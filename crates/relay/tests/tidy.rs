@@ -76,13 +76,10 @@ fn imports_point_one_way() {
 
 /// Longer than the budget as it stands; each is to be split where its second idea is. The list
 /// only ever gets shorter.
-const OVER_BUDGET: [&str; 8] = [
+const OVER_BUDGET: [&str; 5] = [
     "relay/src/analytics/forward_tests.rs",
-    "relay/src/redis/cache.rs",
-    "relay/src/role/mod.rs",
     "relay/src/server/connection.rs",
     "relay/src/source/offline/mod.rs",
-    "relay/src/store/redis/committer.rs",
     "relay/tests/diagnose.rs",
     "relay/tests/offline.rs",
 ];

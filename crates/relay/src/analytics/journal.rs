@@ -4,33 +4,8 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub use crate::redis::stream::StreamId;
 use crate::state::EnvironmentId;
-
-/// An entry's identifier in a Redis stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId {
-    /// Milliseconds of the server's clock.
-    pub millis: u64,
-    /// Of the entries of that millisecond.
-    pub number: u64,
-}
-
-impl StreamId {
-    /// Reads `<millis>-<number>`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (millis, number) = text.split_once('-')?;
-        Some(Self {
-            millis: millis.parse().ok()?,
-            number: number.parse().ok()?,
-        })
-    }
-}
-
-impl std::fmt::Display for StreamId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.millis, self.number)
-    }
-}
 
 /// Where something that was taken in is kept as well as in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! be is told by the name of its key and left out: it can cost its environment news, never the relay.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -56,7 +56,7 @@ pub struct Read {
 
 /// The cache in Redis, for reading.
 pub struct Cache {
-    link: Link,
+    pub(super) link: Link,
     relay: Arc<Relay>,
     and_rules: bool,
     faults: Mutex<HashMap<String, Mark>>,
@@ -199,7 +199,11 @@ impl Cache {
         Some(names.iter().filter_map(hash).collect())
     }
 
-    fn usable(&self, key: &str, value: Result<Option<Bytes>, RedisFault>) -> Option<Bytes> {
+    pub(super) fn usable(
+        &self,
+        key: &str,
+        value: Result<Option<Bytes>, RedisFault>,
+    ) -> Option<Bytes> {
         match value {
             Ok(Some(bytes)) if bytes.len() > MOST_BYTES => {
                 let reason = format!("larger than {MOST_BYTES} bytes");
@@ -214,7 +218,7 @@ impl Cache {
         }
     }
 
-    fn told_once(&self, key: &str, mark: Mark, reason: &str) {
+    pub(super) fn told_once(&self, key: &str, mark: Mark, reason: &str) {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if faults.get(key) == Some(&mark) {
             return;
@@ -230,7 +234,7 @@ impl Cache {
         );
     }
 
-    fn forget_fault(&self, key: &str) {
+    pub(super) fn forget_fault(&self, key: &str) {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if faults.remove(key).is_some() {
             tracing::info!(key = layout::shown(key), "what Redis holds is usable again");
@@ -305,78 +309,10 @@ impl Cache {
         let replies = self.link.cache(CacheOperation::Read, &[command]).await?;
         Ok(replies.first().and_then(|reply| bytes_of(reply).ok()?))
     }
-
-    /// Environments that inventories list.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn inventories(&self) -> Result<Vec<Inventory>, RedisFault> {
-        let began = std::time::Instant::now();
-        let names = self.link.scan(layout::INVENTORIES).await;
-        self.link
-            .count(CacheOperation::Scan, names.is_err(), began.elapsed());
-        let names = names?;
-        let mut inventories = Vec::with_capacity(names.len());
-        for name in names {
-            if let Some(inventory) = self.inventory(name).await? {
-                inventories.push(inventory);
-            }
-        }
-        Ok(inventories)
-    }
-
-    /// One inventory; `None` where it is gone or not what it should be.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub async fn inventory(&self, name: String) -> Result<Option<Inventory>, RedisFault> {
-        let replies = self
-            .link
-            .cache(CacheOperation::Read, &[bounded_get(&name)])
-            .await?;
-        let Some(reply) = replies.first() else {
-            return Ok(None);
-        };
-        let Some(bytes) = self.usable(&name, bytes_of(reply)) else {
-            return Ok(None);
-        };
-        let Ok(entries) =
-            serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
-        else {
-            self.told_once(&name, Some(Sha256::digest(&bytes).into()), "not an object");
-            return Ok(None);
-        };
-        self.forget_fault(&name);
-        Ok(Some(Inventory {
-            name,
-            bytes: bytes.len(),
-            entries: entries.into_iter().map(|(name, _)| name).collect(),
-        }))
-    }
-}
-
-/// What one proxy key's primary says that it wrote. Its name holds the proxy key.
-pub struct Inventory {
-    /// The key in Redis.
-    pub name: String,
-    /// How long the value is.
-    pub bytes: usize,
-    /// The names of keys.
-    pub entries: HashSet<String>,
-}
-
-impl Inventory {
-    /// The environments that it lists anything of.
-    pub fn environments(&self) -> HashSet<EnvironmentId> {
-        let ids = self.entries.iter();
-        ids.filter_map(|entry| layout::environment_of(entry))
-            .map(EnvironmentId::from)
-            .collect()
-    }
 }
 
 /// A value up to just above [`MOST_BYTES`]: a huge one is never read whole.
-fn bounded_get(key: &str) -> Cmd {
+pub(super) fn bounded_get(key: &str) -> Cmd {
     redis::cmd("GETRANGE")
         .arg(key)
         .arg(0)
@@ -385,7 +321,7 @@ fn bounded_get(key: &str) -> Cmd {
 }
 
 /// A reply's bytes; an absent key and an empty one are the same to `GETRANGE`.
-fn bytes_of(reply: &Reply) -> Result<Option<Bytes>, RedisFault> {
+pub(super) fn bytes_of(reply: &Reply) -> Result<Option<Bytes>, RedisFault> {
     let value = reply.clone()?;
     match value {
         Value::Nil => Ok(None),

@@ -82,11 +82,6 @@ impl Link {
         self.0.connector.healthy().load(Ordering::Relaxed)
     }
 
-    /// Whether Redis is known to be away just now, so that waiting for it would be in vain.
-    pub fn is_away(&self) -> bool {
-        !self.is_healthy()
-    }
-
     /// Runs one command, again where the connection proves broken, as often as the settings say.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The way to Redis: one kind of connection over a single server, a cluster and Sentinels, with one
-//! policy for all of them (redis.md "Topologies"). Knows nothing of what is kept there.
+//! policy for all of them (redis.md "Topologies"); the names and encodings of what is kept there
+//! ([`layout`]), and reading it ([`cache`]). Knows nothing of who keeps it, or what for.
 //!
 //! A [`Link`] is one multiplexed connection that is built anew whenever it proves broken. Commands
 //! share one; a read that blocks has one of its own, as nothing behind it would be answered.
@@ -7,9 +8,11 @@
 pub mod cache;
 mod connect;
 mod fault;
+pub mod inventory;
 pub mod layout;
 mod link;
 mod scan;
+pub mod stream;
 
 use std::{
     sync::{

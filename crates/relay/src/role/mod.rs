@@ -8,12 +8,12 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 mod admin;
 pub mod demo;
+mod disk;
 pub mod fleet;
 mod forwarding;
 mod generate;
@@ -22,6 +22,7 @@ mod offline;
 mod primary;
 mod publish;
 mod replica;
+mod running;
 mod secrets;
 mod stop;
 mod wiring;
@@ -34,9 +35,7 @@ use crate::{
     hub::{Hub, driver::Pace},
     observe::{health::HealthReport, metrics::Metrics, traces::Tracer},
     server::{
-        App, Limits, Lookup, Parts, TargetSink, Targets,
-        admin::Admin,
-        listen, route,
+        App, Limits, Lookup, Parts, TargetSink, Targets, route,
         tls::{Tls, TlsError},
     },
     settings::{Mode, Settings},
@@ -45,12 +44,13 @@ use crate::{
         replica::Pace as ReplicaPace,
         upstream::{Intervals, Status},
     },
-    state::{Relay, Update, WriterHandle, writer},
+    state::{Relay, WriterHandle, writer},
     store::redis::Pace as StorePace,
     systemd::{self, Manager},
 };
-use forwarding::{Forwarding, Stages};
+use forwarding::Forwarding;
 use publish::Stores;
+use running::Running;
 use secrets::AuthSecrets;
 
 /// What a test or a demo sets otherwise than a user can.
@@ -386,121 +386,6 @@ pub async fn run(
     manager.abort();
     tracing::info!("stopped");
     Ok(())
-}
-
-/// A process with everything spawned.
-struct Running {
-    app: Arc<App>,
-    hub: Arc<Hub>,
-    stages: Stages,
-    stop_source: CancellationToken,
-    close: CancellationToken,
-    critical: JoinSet<&'static str>,
-    keepers: JoinSet<&'static str>,
-}
-
-impl Running {
-    /// A task that ends when the source is to stop.
-    fn spawn(&mut self, (name, task): Task) {
-        let stop = self.stop_source.clone();
-        self.critical.spawn(async move {
-            tokio::select! {
-                () = task => {}
-                () = stop.cancelled() => {}
-            }
-            name
-        });
-    }
-
-    fn publish(&mut self, publisher: publish::Publisher, updates: mpsc::Receiver<Update>) {
-        self.critical.spawn(async move {
-            publisher.run(updates).await;
-            "the publisher"
-        });
-    }
-
-    fn listen(&mut self, listeners: Listeners, tls: Option<&Arc<Tls>>, admin: Arc<Admin>) {
-        for listener in listeners.api {
-            let (app, tls, close) = (self.app.clone(), tls.cloned(), self.close.clone());
-            self.critical.spawn(async move {
-                listen::run(app, listener, tls, close, Duration::from_mins(1)).await;
-                "a listener"
-            });
-        }
-        if let Some(listener) = listeners.prometheus {
-            let (app, close) = (self.app.clone(), self.close.clone());
-            self.critical.spawn(async move {
-                listen::run_prometheus(app, listener, close).await;
-                "the metrics listener"
-            });
-        }
-        if let Some(listener) = listeners.admin {
-            let close = self.close.clone();
-            self.critical.spawn(async move {
-                admin.run(listener, close).await;
-                "the admin listener"
-            });
-        }
-        if let Some(listener) = listeners.pprof {
-            let (pages, close) = (admin::profiles(), self.close.clone());
-            self.critical.spawn(async move {
-                pages.run(listener, close).await;
-                "the listener for profiles"
-            });
-        }
-    }
-
-    /// Runs until a signal, or until something ends that must not; then drains within `limit`.
-    async fn until(&mut self, signals: Signals, limit: Duration) -> Result<(), RunError> {
-        let died = tokio::select! {
-            ended = self.critical.join_next() => Some(ended),
-            Some(ended) = self.keepers.join_next() => Some(Some(ended)),
-            () = signals.first() => None,
-        };
-        if let Some(ended) = died {
-            let name = ended.and_then(Result::ok).unwrap_or("a task");
-            return Err(RunError::Died(name));
-        }
-        tracing::info!(drain = ?limit, "stopping");
-        tokio::select! {
-            () = self.drain(limit) => {}
-            () = signals.second() => tracing::warn!("stopped at once by a second signal"),
-        }
-        Ok(())
-    }
-
-    /// Readiness goes false, streams end spread out, other requests are served until the listener
-    /// closes, metrics go out; all within `limit`.
-    async fn drain(&mut self, limit: Duration) {
-        let deadline = Instant::now() + limit;
-        self.app.start_draining();
-        let spread = if self.hub.open() == 0 {
-            Duration::ZERO
-        } else {
-            limit * 7 / 10
-        };
-        let streams = self.hub.drain(spread);
-        // Balancers and clients need a moment to see that this relay is not ready any more.
-        let notice = tokio::time::sleep((limit / 5).min(Duration::from_secs(2)));
-        let flush = self.stages.flush(limit * 8 / 10);
-        tokio::join!(streams, notice, flush);
-        self.close.cancel();
-        self.stop_source.cancel();
-        let all_listeners_closed = async {
-            // The publisher ends with the writer, and that with the source.
-            while let Some(ended) = self.critical.join_next().await {
-                tracing::debug!(task = ended.unwrap_or("a task"), "ended");
-            }
-        };
-        let _ = tokio::time::timeout_at(deadline - limit / 10, all_listeners_closed).await;
-        // What came in the last moments.
-        let rest = deadline.saturating_duration_since(Instant::now());
-        if !self.stages.flush(rest).await {
-            tracing::warn!(
-                "metrics of SDKs could not all be sent within DRAIN_SECONDS; what is on disk or on the Redis stream is sent after the next start, what was in memory alone is lost"
-            );
-        }
-    }
 }
 
 fn health(status: &Status, cache_healthy: bool) -> HealthReport {

@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    Cast, Core, RunError, Task, Tuning, UpstreamTimeouts, forwarding,
+    Cast, Core, RunError, Task, Tuning, UpstreamTimeouts, disk, forwarding,
     publish::Stores,
     wiring::{self, TargetSinks},
 };
 use crate::{
     redis::{Redis, RedisFault, cache::Cache, layout},
-    server::Targets,
     settings::{Secret, Settings},
     source::{
         replica::snapshot,
@@ -22,11 +21,8 @@ use crate::{
             rotation,
         },
     },
-    state::{Change, writer},
-    store::{
-        EmbeddedStore,
-        redis::{Herald, Parts, Peers, RedisStore, TargetWriter},
-    },
+    state::Change,
+    store::redis::{Herald, Parts, Peers, RedisStore, TargetWriter},
     watch::SecretFile,
 };
 
@@ -36,13 +32,7 @@ const MOST_WARM_START: Duration = Duration::from_secs(5);
 /// What makes a primary.
 pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
     let settings = &core.settings;
-    let opened = match &settings.data_dir {
-        Some(path) => {
-            let (writer, targets) = (&core.writer, &core.targets);
-            Some(open_store(path, writer, targets, settings.and_rules).await?)
-        }
-        None => None,
-    };
+    let opened = disk::open(core).await?;
     let embedded = opened.as_ref().map(|(store, _)| store.clone());
     let observer = Arc::new(wiring::UpstreamMetrics(core.metrics.clone()));
     let fetcher = Arc::new(Fetcher {
@@ -197,38 +187,6 @@ async fn warm_start(
         let _ = core.writer.apply(Change::Restored(environments)).await;
     }
     Ok(count)
-}
-
-/// Opens the embedded store, and serves what it kept.
-pub(super) async fn open_store(
-    path: &std::path::Path,
-    writer: &writer::WriterHandle,
-    targets: &Targets,
-    and_rules: bool,
-) -> Result<forwarding::Kept, RunError> {
-    let fault = |reason: String| RunError::Store {
-        path: path.to_owned(),
-        reason,
-    };
-    let owned = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || {
-        let (store, mut loaded) = EmbeddedStore::open(&owned).map_err(|error| error.to_string())?;
-        let journal = loaded.take_journal();
-        let restored = loaded.restored(and_rules);
-        Ok::<_, String>((store, loaded.targets(), restored, journal))
-    });
-    let opened = opened.await.map_err(|error| fault(error.to_string()))?;
-    let (store, kept_targets, restored, journal) = opened.map_err(fault)?;
-    for (environment, target, size) in kept_targets {
-        targets.remember(&environment, &target, size);
-    }
-    let environments = restored.len();
-    if environments > 0 {
-        let restored = writer.apply(Change::Restored(restored)).await;
-        restored.map_err(|_| RunError::Died("the state's writer"))?;
-    }
-    tracing::info!(environments, path = %path.display(), "the embedded store is open");
-    Ok((Arc::new(store), journal))
 }
 
 /// The client of SaaS that the settings describe.

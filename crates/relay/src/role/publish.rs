@@ -33,7 +33,7 @@ impl Stores {
     /// Writes what is still to be written.
     pub(super) async fn flush(&self, limit: Duration) {
         if let Some(redis) = &self.redis
-            && !redis.is_away()
+            && redis.is_healthy()
             && !redis.flush(limit).await
         {
             tracing::warn!("Redis did not take the last changes; the next start writes them");
@@ -93,7 +93,7 @@ impl Publisher {
         }
         if let Some(store) = &self.stores.redis {
             let commits: Vec<_> = updates.iter().map(|u| store.commit(u.clone())).collect();
-            if !store.is_away() && timeout(MOST_WAIT, join_all(commits)).await.is_err() {
+            if store.is_healthy() && timeout(MOST_WAIT, join_all(commits)).await.is_err() {
                 tracing::debug!("announced before Redis had it");
             }
         }

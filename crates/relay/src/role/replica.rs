@@ -6,8 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cast, Core, RunError, boxed, forwarding,
-    primary::open_store,
+    Cast, Core, RunError, boxed, disk, forwarding,
     publish::Stores,
     wiring::{self, TargetSinks},
 };
@@ -29,13 +28,7 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
     let link = redis.commands().clone();
     let cache = Cache::new(link.clone(), core.relay.clone(), settings.and_rules);
     // What was held when the process ended, for a start while Redis is away.
-    let opened = match &settings.data_dir {
-        Some(path) => {
-            let (writer, targets) = (&core.writer, &core.targets);
-            Some(open_store(path, writer, targets, settings.and_rules).await?)
-        }
-        None => None,
-    };
+    let opened = disk::open(core).await?;
     let embedded = opened.as_ref().map(|(store, _)| store.clone());
     let (finder, found) = Finder::new(cache.clone());
     let (status, status_view) = watch::channel(Status::default());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use redis::{Cmd, Value};
+use redis::Cmd;
 
 use super::{GROUP, reply};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         Analytics, Post, PostError, Receipt, StreamId, aggregate::Aggregate, backlog::Arrival,
     },
     observe::metrics::{Flow, Metrics},
-    redis::{Link, RedisFault, layout},
+    redis::{Link, RedisFault, layout, stream},
     state::EnvironmentId,
 };
 
@@ -35,14 +35,7 @@ impl Append {
         let message = part.message(environment.as_str());
         let commands = [
             xrange_first(),
-            redis::cmd("XADD")
-                .arg(layout::METRICS)
-                .arg("MAXLEN")
-                .arg(self.most)
-                .arg("*")
-                .arg(layout::FIELD)
-                .arg(message)
-                .take(),
+            stream::xadd(layout::METRICS, self.most, message),
             redis::cmd("XLEN").arg(layout::METRICS).take(),
         ];
         let answers = self.link.in_order(&commands).await;
@@ -86,7 +79,7 @@ impl Append {
         let taken_until = match ours {
             Some(group) => group.get("last-delivered-id").and_then(reply::id),
             // Of a deployed primary: it reads what comes while it lives.
-            None => last_of_control(&self.link).await.ok().flatten(),
+            None => last_of_control(&self.link, "+").await.ok().flatten(),
         };
         if taken_until.is_none_or(|until| id > until) {
             self.metrics.metrics_dropped("stream", 1);
@@ -105,25 +98,12 @@ fn xrange_first() -> Cmd {
         .take()
 }
 
-/// The last message of the control stream, when a primary was last alive.
-pub(super) async fn last_of_control(link: &Link) -> Result<Option<StreamId>, RedisFault> {
-    last_of_control_until(link, "+").await
-}
-
-/// The last of its messages up to an identifier.
-pub(super) async fn last_of_control_until(
+/// The last message of the control stream up to `until`, when a primary was last alive.
+pub(super) async fn last_of_control(
     link: &Link,
     until: &str,
 ) -> Result<Option<StreamId>, RedisFault> {
-    let command = redis::cmd("XREVRANGE")
-        .arg(layout::CONTROL)
-        .arg(until)
-        .arg("-")
-        .arg("COUNT")
-        .arg(1)
-        .take();
-    let answer: Value = link.run(&command).await?;
-    Ok(reply::messages(&answer).first().map(|message| message.id))
+    stream::newest(link, layout::CONTROL, until).await
 }
 
 impl Post for Append {

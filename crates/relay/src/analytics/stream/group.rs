@@ -5,11 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use redis::Value;
 use tokio::time::Instant;
 
-use super::{
-    GROUP,
-    append::{last_of_control, last_of_control_until},
-    reply,
-};
+use super::{GROUP, append::last_of_control, reply};
 use crate::redis::{Link, RedisFault, layout};
 
 /// Makes the group where there is none; `false` while there is no stream: its first message makes it.
@@ -66,14 +62,14 @@ async fn before_this_process(
 ) -> Result<Option<crate::analytics::StreamId>, RedisFault> {
     let now: Value = link.run(&redis::cmd("TIME")).await?;
     let Some(seconds) = reply::list(&now).first().and_then(reply::number) else {
-        return last_of_control(link).await;
+        return last_of_control(link, "+").await;
     };
     let micros = reply::list(&now).get(1).and_then(reply::number);
     let now = seconds * 1_000 + micros.unwrap_or_default() / 1_000;
     let age = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     // A millisecond more, for what was cut off above.
     let until = now.saturating_sub(age.saturating_add(1)).to_string();
-    last_of_control_until(link, &until).await
+    last_of_control(link, &until).await
 }
 
 /// A consumer as XINFO shows it.

@@ -10,7 +10,7 @@ use redis::FromRedisValue;
 use super::{Halt, Session, news::Announced};
 use crate::{
     observe::metrics::CacheOperation,
-    redis::cache::{Inventory, Marks},
+    redis::{cache::Marks, inventory::Inventory},
     state::{Change, EnvironmentId, KeyHash, prepare::Prepared},
 };
 
@@ -218,8 +218,8 @@ impl Session {
                 continue;
             }
             if let Some(inventory) = cache.inventory(name).await? {
-                let entry = (inventory.bytes, inventory.environments());
-                self.inventories.insert(inventory.name, entry);
+                let (name, entry) = noted(&inventory);
+                self.inventories.insert(name, entry);
             }
         }
         Ok(())
@@ -229,15 +229,15 @@ impl Session {
         if inventories.is_empty() {
             return;
         }
-        self.inventories = inventories
-            .iter()
-            .map(|inventory| {
-                let entry = (inventory.bytes, inventory.environments());
-                (inventory.name.clone(), entry)
-            })
-            .collect();
+        self.inventories = inventories.iter().map(noted).collect();
         self.heard.get_or_insert_with(Instant::now);
     }
+}
+
+/// An inventory as it is remembered.
+fn noted(inventory: &Inventory) -> (String, (usize, HashSet<EnvironmentId>)) {
+    let entry = (inventory.bytes, inventory.environments());
+    (inventory.name.clone(), entry)
 }
 
 /// Whether Redis says that it holds something else than what was read.

@@ -9,7 +9,7 @@ use super::snapshot;
 use crate::{
     backoff::Backoff,
     observe::metrics::{Flow, Metrics, Subscribed},
-    redis::{Link, Redis, RedisFault, layout},
+    redis::{Link, Redis, RedisFault, layout, stream::StreamId},
 };
 
 /// Entries of one read.
@@ -28,7 +28,7 @@ pub(super) enum News {
 pub(super) struct Follower {
     pub(super) redis: Arc<Redis>,
     pub(super) stream: &'static str,
-    pub(super) position: String,
+    pub(super) position: StreamId,
     pub(super) block: Duration,
     pub(super) news: mpsc::Sender<News>,
     pub(super) metrics: Arc<Metrics>,
@@ -95,23 +95,26 @@ impl Follower {
         }
     }
 
-    async fn read(&self, link: &Link, blocks: bool) -> Result<Vec<(String, String)>, RedisFault> {
+    async fn read(&self, link: &Link, blocks: bool) -> Result<Vec<(StreamId, String)>, RedisFault> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(BATCH);
         if blocks {
             let millis = u64::try_from(self.block.as_millis()).unwrap_or(u64::MAX);
             command.arg("BLOCK").arg(millis);
         }
-        command.arg("STREAMS").arg(self.stream).arg(&self.position);
+        command
+            .arg("STREAMS")
+            .arg(self.stream)
+            .arg(self.position.to_string());
         let reply: Option<StreamReadReply> = link.run(&command).await?;
         let streams = reply.map(|reply| reply.keys).unwrap_or_default();
         let entries: Vec<_> = streams
             .into_iter()
             .flat_map(|stream| stream.ids)
             // An entry of another shape still moves the position.
-            .map(|entry| {
+            .filter_map(|entry| {
                 let text = entry.get::<String>(layout::FIELD).unwrap_or_default();
-                (entry.id, text)
+                Some((StreamId::parse(&entry.id)?, text))
             })
             .collect();
         if entries.is_empty() && !blocks {
@@ -121,25 +124,8 @@ impl Follower {
     }
 
     /// The newest entry, where the stream was begun anew with ids below ours.
-    async fn was_reset(&self, link: &Link) -> Option<String> {
+    async fn was_reset(&self, link: &Link) -> Option<StreamId> {
         let newest = snapshot::newest(link, self.stream).await.ok()?;
-        (newest != "0-0" && order(&newest) < order(&self.position)).then_some(newest)
-    }
-}
-
-fn order(id: &str) -> (u64, u64) {
-    let (time, sequence) = id.split_once('-').unwrap_or((id, "0"));
-    (time.parse().unwrap_or(0), sequence.parse().unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_ordered_by_time_then_sequence() {
-        assert!(order("9-9") < order("10-0"));
-        assert!(order("10-9") < order("10-10"));
-        assert_eq!(order("0-0"), (0, 0));
+        (newest != StreamId::default() && newest < self.position).then_some(newest)
     }
 }

@@ -36,6 +36,7 @@ use crate::{
         Redis, RedisFault,
         cache::{Cache, Marks},
         layout,
+        stream::StreamId,
     },
     state::{Applied, Change, EnvironmentId, KeyHash, Relay, WriterHandle, event::now_millis},
 };
@@ -204,7 +205,7 @@ impl Session {
         Ok(followers)
     }
 
-    async fn try_start(&mut self) -> Result<[(&'static str, String); 2], Halt> {
+    async fn try_start(&mut self) -> Result<[(&'static str, StreamId); 2], Halt> {
         let cache = self.source.cache.clone();
         let events = snapshot::newest(cache.link(), layout::EVENTS).await?;
         let control = snapshot::newest(cache.link(), layout::CONTROL).await?;

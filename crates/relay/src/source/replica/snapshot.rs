@@ -12,8 +12,10 @@ use serde::Deserialize;
 use crate::{
     redis::{
         Link, RedisFault,
-        cache::{Cache, Inventory, Read},
+        cache::{Cache, Read},
+        inventory::Inventory,
         layout,
+        stream::{self, StreamId},
     },
     source::upstream::message::{self, Message},
     state::{
@@ -67,19 +69,14 @@ pub async fn load(cache: &Arc<Cache>, inventories: &[Inventory]) -> Result<Snaps
 ///
 /// # Errors
 /// Redis is away.
-pub async fn newest(link: &Link, stream: &str) -> Result<String, RedisFault> {
-    let mut command = redis::cmd("XREVRANGE");
-    command.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
-    let entries = match link.run::<StreamRangeReply>(&command).await {
-        Ok(entries) => entries,
-        Err(fault) if fault.is_broken() => return Err(fault),
-        Err(fault) => {
-            tracing::error!(key = stream, error = %fault, "what Redis holds is no stream; a primary replaces it");
-            StreamRangeReply::default()
+pub async fn newest(link: &Link, key: &'static str) -> Result<StreamId, RedisFault> {
+    match stream::newest(link, key, "+").await {
+        Err(fault) if !fault.is_broken() => {
+            tracing::error!(key, error = %fault, "what Redis holds is no stream; a primary replaces it");
+            Ok(StreamId::default())
         }
-    };
-    let newest = entries.ids.into_iter().next();
-    Ok(newest.map_or_else(|| "0-0".into(), |entry| entry.id))
+        newest => Ok(newest?.unwrap_or_default()),
+    }
 }
 
 /// What changed within the replay window.
@@ -113,7 +110,7 @@ fn change(id: &str, text: Option<String>) -> Option<(EnvironmentId, Recent)> {
     }
     let text = text?;
     let versioned: Versioned = serde_json::from_str(&text).ok()?;
-    let at = id.split('-').next()?.parse().ok()?;
+    let at = StreamId::parse(id)?.millis;
     let (Message::Changed {
         environment,
         domain,

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use redis::Cmd;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -14,36 +13,20 @@ use tokio::{
 
 use super::{
     Job, Parts,
+    announce::Announcements,
     check::Rolling,
     plan::{Plan, Written, asset_names, inventory_json},
 };
 use crate::{
     backoff::Backoff,
-    observe::metrics::{CacheOperation, Flow},
-    redis::{Link, RedisFault, cache::Marks, layout},
-    state::{Domain, Environment, EnvironmentId, Update},
+    observe::metrics::CacheOperation,
+    redis::{RedisFault, cache::Marks, layout},
+    state::{Domain, Environment, EnvironmentId},
 };
 
 /// One round trip carries about so much.
 const ROUND_BYTES: usize = 1 << 20;
 const ROUND_COMMANDS: usize = 4_000;
-/// Announcements that wait for Redis; replicas find out what is beyond by comparing.
-const MOST_ANNOUNCEMENTS: usize = layout::BUS_LENGTH;
-/// Environments that one announcement names.
-const MOST_NAMED: usize = 1_000;
-
-/// What identifies an announcement: a later one of the same takes its place.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum About {
-    Item(EnvironmentId, Domain, Arc<str>),
-    Key(EnvironmentId, String),
-    Environment(EnvironmentId),
-}
-
-enum Announcement {
-    Message(String),
-    Environment { added: bool },
-}
 
 /// The task that owns what is known of Redis.
 pub(super) struct Committer {
@@ -62,7 +45,7 @@ pub(super) struct Committer {
     /// What environments held that is not ours, while another primary writes as well.
     pub(super) suspected: HashMap<EnvironmentId, Marks>,
     pub(super) rolling: Rolling,
-    announcements: indexmap::IndexMap<About, Announcement>,
+    pub(super) announcements: Announcements,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -79,7 +62,7 @@ impl Committer {
             clean_at: Some(Instant::now()),
             suspected: HashMap::new(),
             rolling: Rolling::default(),
-            announcements: indexmap::IndexMap::new(),
+            announcements: Announcements::default(),
             waiting: Vec::new(),
         }
     }
@@ -140,52 +123,6 @@ impl Committer {
                     self.note(&update);
                 }
             }
-        }
-    }
-
-    fn note(&mut self, update: &Update) {
-        for environment in &update.environments {
-            let id = environment.id();
-            if !self.written.contains_key(id) {
-                self.announce(
-                    About::Environment(id.clone()),
-                    Announcement::Environment { added: true },
-                );
-            }
-            self.dirty.insert(id.clone());
-        }
-        for id in &update.removed {
-            self.announce(
-                About::Environment(id.clone()),
-                Announcement::Environment { added: false },
-            );
-            self.dirty.insert(id.clone());
-        }
-        let keys = update.keys_removed.iter().map(|key| ("apiKeyRemoved", key));
-        let keys = keys.chain(update.keys_added.iter().map(|key| ("apiKeyAdded", key)));
-        for (event, (id, key)) in keys {
-            let news = !self.written.contains_key(id) || update.removed.contains(id);
-            if !news {
-                let message = layout::key_message(event, id, key);
-                let about = About::Key(id.clone(), key.to_string());
-                self.announce(about, Announcement::Message(message));
-            }
-        }
-        for event in &update.events {
-            let about = About::Item(
-                event.environment.clone(),
-                event.domain,
-                event.identifier.clone(),
-            );
-            self.announce(about, Announcement::Message(layout::event_message(event)));
-        }
-    }
-
-    fn announce(&mut self, about: About, announcement: Announcement) {
-        // The later one goes to the end: it may rest on what came between.
-        self.announcements.shift_remove(&about);
-        if self.announcements.len() < MOST_ANNOUNCEMENTS {
-            self.announcements.insert(about, announcement);
         }
     }
 
@@ -293,11 +230,7 @@ impl Committer {
             (CacheOperation::Write, plan.hashes),
             (CacheOperation::Remove, plan.removals),
         ];
-        let refused = link.waves(&waves).await?;
-        match refused {
-            None => Ok(()),
-            Some(fault) => Err(fault),
-        }
+        link.waves(&waves).await?.map_or(Ok(()), Err)
     }
 
     async fn write_inventory(&mut self, json: String) -> Result<(), RedisFault> {
@@ -320,82 +253,6 @@ impl Committer {
         let coming = now.values().filter_map(Option::as_deref).filter(|_| union);
         inventory_json(written.chain(coming))
     }
-
-    /// Announces what was written: one round trip.
-    async fn publish(&mut self) -> Result<(), RedisFault> {
-        if self.announcements.is_empty() {
-            return Ok(());
-        }
-        let messages = self.messages();
-        let commands: Vec<Cmd> = messages
-            .iter()
-            .map(|message| xadd(layout::EVENTS, layout::BUS_LENGTH, message))
-            .collect();
-        let sent = self.parts.link.in_order(&commands).await;
-        let metrics = &self.parts.metrics;
-        for _ in &commands {
-            metrics.message(Flow::PrimaryToReplica, layout::EVENTS, sent.is_err());
-        }
-        if let Err(fault) = &sent
-            && !fault.is_broken()
-        {
-            replace_foreign(&self.parts.link, layout::EVENTS, fault).await?;
-        }
-        sent?;
-        self.announcements.clear();
-        Ok(())
-    }
-
-    fn messages(&self) -> Vec<String> {
-        let mut messages = Vec::with_capacity(self.announcements.len());
-        let named = |wanted: bool| {
-            let ids = self
-                .announcements
-                .iter()
-                .filter_map(move |entry| match entry {
-                    (About::Environment(id), Announcement::Environment { added })
-                        if *added == wanted =>
-                    {
-                        Some(id.clone())
-                    }
-                    _ => None,
-                });
-            ids.collect::<Vec<_>>()
-        };
-        for (added, event) in [(false, "environmentsRemoved"), (true, "environmentsAdded")] {
-            for ids in named(added).chunks(MOST_NAMED) {
-                messages.push(layout::environments_message(event, ids));
-            }
-        }
-        for announcement in self.announcements.values() {
-            if let Announcement::Message(message) = announcement {
-                messages.push(message.clone());
-            }
-        }
-        messages
-    }
-}
-
-/// A key of ours that Redis refuses to add to holds something else than a stream: it goes.
-pub(super) async fn replace_foreign(
-    link: &Link,
-    key: &'static str,
-    fault: &RedisFault,
-) -> Result<(), RedisFault> {
-    let kind: String = link.run(redis::cmd("TYPE").arg(key)).await?;
-    tracing::error!(key, kind, error = %fault, "Redis refuses to add to this stream");
-    if kind != "stream" && kind != "none" {
-        link.run::<()>(redis::cmd("UNLINK").arg(key)).await?;
-    }
-    Ok(())
-}
-
-/// One entry of a stream that is cut at `length`.
-pub(super) fn xadd(stream: &str, length: usize, message: &str) -> Cmd {
-    let mut command = redis::cmd("XADD");
-    command.arg(stream).arg("MAXLEN").arg(length).arg("*");
-    command.arg(layout::FIELD).arg(message);
-    command
 }
 
 fn same_names(before: Option<&Environment>, now: Option<&Environment>) -> bool {

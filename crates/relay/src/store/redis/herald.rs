@@ -13,14 +13,14 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::committer::{replace_foreign, xadd};
+use super::announce::replace_foreign;
 use crate::{
     observe::{
         health::{Since, StreamState},
         logs::{Throttle, Word},
         metrics::{Flow, Metrics},
     },
-    redis::{Link, RedisFault, layout},
+    redis::{Link, RedisFault, layout, stream::xadd},
 };
 
 /// Control messages of ours that are remembered, to tell them from others'.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     observe::metrics::CacheOperation,
-    redis::{RedisFault, cache::Inventory, layout},
+    redis::{RedisFault, inventory::Inventory, layout},
     state::{EnvironmentId, KeyHash},
 };
 

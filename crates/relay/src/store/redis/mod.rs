@@ -5,6 +5,7 @@
 //! way shares the next one; what fails is kept and written when Redis is back. An event goes out on
 //! the bus after what it announces was written.
 
+mod announce;
 mod check;
 mod committer;
 mod herald;
@@ -109,12 +110,7 @@ impl RedisStore {
         tokio::time::timeout(limit, flush).await.unwrap_or(false)
     }
 
-    /// Whether Redis is known to be away, so that waiting for a commit would be in vain.
-    pub fn is_away(&self) -> bool {
-        self.link.is_away()
-    }
-
-    /// Whether Redis took the last command.
+    /// Whether Redis took the last command; while it has not, waiting for a commit would be in vain.
     pub fn is_healthy(&self) -> bool {
         self.link.is_healthy()
     }
