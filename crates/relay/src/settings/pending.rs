@@ -1,5 +1,5 @@
-//! What this build does not do yet though the contract has it: told, never passed over in silence.
-//! A row goes when its feature comes; the file goes with the last row but TARGET_POLL_DURATION.
+//! Settings that are accepted, as deployments have them, and have no effect: told, never passed over
+//! in silence.
 
 /// Of the `changed` settings, those that have no effect, with the reason.
 pub(super) fn not_yet_effective(changed: &[&'static str]) -> Vec<(&'static str, &'static str)> {
