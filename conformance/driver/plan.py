@@ -7,8 +7,8 @@ from . import vectors
 from .checks import browser, changes, evaluation, faults, metrics, offline, revocation, settings
 from .world import World
 
-# What a run covers unless it is told otherwise; the others are asked for by `--topology`.
-TOPOLOGIES = ("embedded",)
+# What a run covers unless it is told otherwise.
+TOPOLOGIES = ("embedded", "redis", "replica")
 
 
 @dataclasses.dataclass(frozen=True)
