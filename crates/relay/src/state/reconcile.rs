@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     collection::{Collection, Item},
     environment::{Environment, FlagSet, GroupSet},
-    event::{Action, Domain, Event, remember},
+    event::{Action, Domain, Event, Recent, remember},
     ids::{EnvironmentId, KeyHash},
     prepare::Prepared,
 };
@@ -25,10 +25,12 @@ pub(super) struct Outcome {
 ///
 /// An empty list never replaces flags that are held: SaaS at fault looks just so. Groups and keys
 /// go by an explicit `[]` only where the same answer does list flags, and so is no empty answer.
-/// What is [`Prepared::exact`] is the truth as it stands.
+/// What is [`Prepared::exact`] is the truth as it stands. Changes that the source was `told` of
+/// count where no comparison found them: what is held was loaded with them already.
 pub(super) fn reconcile(
     held: Option<&Environment>,
     new: Prepared,
+    told: &[Recent],
     revision: u64,
     now: u64,
 ) -> Option<Outcome> {
@@ -70,9 +72,6 @@ pub(super) fn reconcile(
     let same_flags = Arc::ptr_eq(&flags, held.flags());
     let same_groups = Arc::ptr_eq(&groups, held.groups());
     let same_keys = Arc::ptr_eq(&keys, held.keys());
-    if same_flags && same_groups && same_keys {
-        return None;
-    }
     let mut events = Vec::new();
     if !same_groups {
         let lists = (held.groups().list(), groups.list());
@@ -85,6 +84,14 @@ pub(super) fn reconcile(
             (held.flags().list(), flags.list()),
             &mut events,
         );
+    }
+    let list = |domain| match domain {
+        Domain::Flag => flags.list(),
+        Domain::TargetSegment => groups.list(),
+    };
+    unnoticed(held, list, told, &mut events);
+    if events.is_empty() && same_flags && same_groups && same_keys {
+        return None;
     }
     let keys_removed = held.keys().difference(&keys).copied().collect();
     let recent = remember(held.recent(), &events, now);
@@ -164,6 +171,32 @@ fn compare(
             Some(was) if differs(was, now) => push(Action::Patch, &now.id, now.version),
             Some(_) => {}
         }
+    }
+}
+
+/// Adds events for changes that were told and that nobody was told of: neither found now, nor
+/// remembered as a change of the last minutes.
+fn unnoticed<'a>(
+    held: &Environment,
+    list: impl Fn(Domain) -> &'a Collection,
+    told: &[Recent],
+    events: &mut Vec<Event>,
+) {
+    for change in told {
+        let known = held.recent().iter().map(|r| (r.domain, &r.identifier));
+        let found = events.iter().map(|event| (event.domain, &event.identifier));
+        let this = (change.domain, &change.identifier);
+        if known.chain(found).any(|other| other == this) {
+            continue;
+        }
+        let item = list(change.domain).get(&change.identifier);
+        events.push(Event {
+            environment: held.id().clone(),
+            domain: change.domain,
+            action: item.map_or(Action::Delete, |_| Action::Patch),
+            identifier: change.identifier.clone(),
+            version: item.map_or(0, |item| item.version),
+        });
     }
 }
 

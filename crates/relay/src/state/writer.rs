@@ -34,7 +34,8 @@ pub enum Change {
     Environments(Vec<Prepared>),
     /// As [`Self::Environments`], and these are all that the source knows: an environment that is
     /// not among them stays, but a key that none of them has is known to be unknown. None at all
-    /// change nothing. The changes that a source remembers count for an environment that is new.
+    /// change nothing. Changes that the source was told of are remembered of an environment that
+    /// is new, and told where one that is held came with them already.
     Loaded(Vec<(Prepared, Vec<Recent>)>),
     /// A flag or group is gone.
     Deleted {
@@ -174,20 +175,20 @@ impl Writer {
                 }
                 environments
                     .into_iter()
-                    .for_each(|prepared| batch.reconcile(prepared));
+                    .for_each(|prepared| batch.reconcile(prepared, &[]));
                 phase.synced = true;
                 phase.key_deleted = false;
             }
             Change::Environments(environments) => {
                 environments
                     .into_iter()
-                    .for_each(|prepared| batch.reconcile(prepared));
+                    .for_each(|prepared| batch.reconcile(prepared, &[]));
             }
             Change::Loaded(environments) => {
                 phase.synced |= !environments.is_empty();
                 for (prepared, recent) in environments {
                     if batch.held(&prepared.id).is_some() {
-                        batch.reconcile(prepared);
+                        batch.reconcile(prepared, &recent);
                     } else {
                         batch.restore(prepared, recent.into());
                     }
@@ -267,7 +268,7 @@ impl Batch {
         if self.held(&prepared.id).is_some() {
             return;
         }
-        let Some(outcome) = reconcile(None, prepared, self.revision, self.now) else {
+        let Some(outcome) = reconcile(None, prepared, &[], self.revision, self.now) else {
             return;
         };
         let keys = outcome.environment.keys().clone();
@@ -278,7 +279,7 @@ impl Batch {
         });
     }
 
-    fn reconcile(&mut self, prepared: Prepared) {
+    fn reconcile(&mut self, prepared: Prepared, told: &[Recent]) {
         let held = self.held(&prepared.id);
         let newer = |held: &Arc<Environment>| prepared.basis.is_some_and(|b| held.revision() > b);
         if held.as_ref().is_some_and(newer) {
@@ -289,7 +290,8 @@ impl Batch {
         if held.is_none() && prepared.basis.is_some_and(|basis| basis > 0) {
             return;
         }
-        if let Some(outcome) = reconcile(held.as_deref(), prepared, self.revision, self.now) {
+        let (revision, now) = (self.revision, self.now);
+        if let Some(outcome) = reconcile(held.as_deref(), prepared, told, revision, now) {
             self.take(outcome);
         }
     }

@@ -150,6 +150,42 @@ async fn every_kind_of_change_reaches_a_replica() {
     fleet.kill().await;
 }
 
+/// A primary writes, and announces what it wrote: a replica that starts between the two holds the
+/// change before it hears of it. SDKs that were connected to its predecessor have to be told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_announced_after_a_replica_loaded_it_reaches_its_streams() {
+    let fleet = fleet(1, 6).await;
+    let (saas, environment, token) = (&fleet.saas, &fleet.environment, &fleet.token);
+    let client = fleet.redis.client();
+    let mut witness = fleet.replicas[0].stream(token, &fleet.key).await;
+    saas.toggle(environment, FLAG, true);
+    saas.delete_flag(environment, "string-flag-1", true);
+    for _ in 0..2 {
+        witness.event().await;
+    }
+    let announcements = client.events(deployed::EVENTS).unwrap();
+    client.ask(&["DEL", deployed::EVENTS]).unwrap();
+    let late = replica_with(&fleet.redis.address(), &[], tuning()).await;
+    late.ready().await;
+    let mut stream = late.stream(token, &fleet.key).await;
+    for announcement in &announcements {
+        let entry = [deployed::EVENTS, "*", "event", announcement];
+        client.ask(&[&["XADD"], &entry[..]].concat()).unwrap();
+    }
+    let both = async { [told(&stream.event().await), told(&stream.event().await)] };
+    let seen = tokio::time::timeout(Duration::from_mins(1), both).await;
+    let seen = seen.expect("both changes are told");
+    assert!(seen.contains(&("patch".into(), FLAG.into())), "{seen:?}");
+    let gone = ("delete".into(), "string-flag-1".into());
+    assert!(seen.contains(&gone), "{seen:?}");
+    // Who comes back later finds them among what was missed.
+    let mut second = late.stream(token, &fleet.key).await;
+    let again = [told(&second.event().await), told(&second.event().await)];
+    assert!(again.contains(&seen[0]) && again.contains(&seen[1]));
+    late.kill().await;
+    fleet.kill().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_read_of_an_sdk_asks_redis() {
     let saas = simulator(2, 20).await;

@@ -11,7 +11,7 @@ use super::{Halt, Session, news::Announced};
 use crate::{
     observe::metrics::CacheOperation,
     redis::{cache::Marks, inventory::Inventory},
-    state::{Change, EnvironmentId, KeyHash, prepare::Prepared},
+    state::{Change, Domain, EnvironmentId, KeyHash, Recent, event::now_millis, prepare::Prepared},
 };
 
 /// Environments of one round trip.
@@ -75,7 +75,9 @@ impl Session {
                 continue;
             };
             self.keep_keys_that_still_open(&mut prepared).await?;
-            loaded.push((prepared, Vec::new()));
+            let told = announced.get(&read.id);
+            let told = told.map_or_else(Vec::new, |announced| visible(&prepared, announced));
+            loaded.push((prepared, told));
         }
         let applied = self.apply(Change::Loaded(loaded)).await?;
         for id in applied.stale {
@@ -105,8 +107,8 @@ impl Session {
             // The array that was read is newer than the message where it still has the item, or
             // has it again; without an array, the message is all there is.
             let array = match domain {
-                crate::state::Domain::Flag => marks.flags,
-                crate::state::Domain::TargetSegment => marks.groups,
+                Domain::Flag => marks.flags,
+                Domain::TargetSegment => marks.groups,
             };
             let only_one = held.list(*domain).items().len() == 1;
             if array.is_none() || only_one {
@@ -232,6 +234,35 @@ impl Session {
         self.inventories = inventories.iter().map(noted).collect();
         self.heard.get_or_insert_with(Instant::now);
     }
+}
+
+/// What was announced, and can be seen in what was read. It was written first: this process may have
+/// loaded it before the announcement, and then no comparison finds a change.
+fn visible(prepared: &Prepared, announced: &Announced) -> Vec<Recent> {
+    let at = now_millis();
+    let item = |domain: Domain, identifier: &str| {
+        let list = match domain {
+            Domain::Flag => prepared.flags.as_ref()?.list(),
+            Domain::TargetSegment => prepared.groups.as_ref()?.list(),
+        };
+        // An emptied list may be no command to forget; what is done about it is for others to say.
+        (!list.is_empty()).then(|| list.get(identifier).map(|item| item.version))
+    };
+    let changed = announced.versions.iter().filter(|((domain, id), version)| {
+        let held = item(*domain, id).flatten();
+        **version > 0 && held.is_some_and(|held| held >= **version)
+    });
+    let deleted = announced.deleted.iter();
+    let deleted = deleted.filter(|(domain, id)| item(*domain, id) == Some(None));
+    changed
+        .map(|(key, _)| key)
+        .chain(deleted)
+        .map(|(domain, identifier)| Recent {
+            domain: *domain,
+            identifier: identifier.as_str().into(),
+            at,
+        })
+        .collect()
 }
 
 /// An inventory as it is remembered.
