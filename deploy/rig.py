@@ -131,13 +131,13 @@ class Rig(contextlib.ExitStack):
         return url
 
 
-def certificate(folder):
-    """A certificate for localhost and its key; the paths of both."""
+def certificate(folder, host="localhost"):
+    """A certificate for a host, which is its own authority, and its key; the paths of both."""
     cert, key = folder / "tls.crt", folder / "tls.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", f"/CN={host}",
+         "-addext", f"subjectAltName=DNS:{host}", "-addext", "basicConstraints=critical,CA:FALSE"], check=True, capture_output=True)
     return cert, key
 
 

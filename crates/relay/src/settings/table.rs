@@ -294,7 +294,7 @@ pub static SETTINGS: &[Setting] = &[
     row("REDIS_MIN_IDLE_CONNS", Redis, Takes::Number(0), "0",
         "Connections that are kept open though idle."),
     row("REDIS_MAX_IDLE_CONNS", Redis, Takes::Number(0), "0",
-        "Most connections that stay open though idle. 0: no limit."),
+        "Most connections that stay open though idle. 0: no limit. The relay leaves one idle at most."),
     row("REDIS_MAX_ACTIVE_CONNS", Redis, Takes::Number(0), "0",
         "Most connections at one time. 0: no limit."),
     row("REDIS_CON_MAX_IDLE_TIME_MINUTES", Redis, Takes::Minutes, "30",
