@@ -6,6 +6,8 @@ mod common;
 #[path = "common/stub.rs"]
 mod stub;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::{Relay, eventually, relay, simulator};
 use ff_saas_sim::Simulator;
 use serde_json::{Value, json};
@@ -139,7 +141,10 @@ async fn protocol_buffers_and_grpc_carry_the_same() {
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
         ),
     ] {
-        let stub = Stub::start(|_| Some((200, String::new()))).await;
+        let stub = match protocol {
+            "grpc" => Stub::grpc(|_| 0).await,
+            _ => Stub::start(|_| Some((200, String::new()))).await,
+        };
         let saas = simulator(1, 2).await;
         let settings = [
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
@@ -176,8 +181,73 @@ async fn protocol_buffers_and_grpc_carry_the_same() {
                 (0, &length.to_be_bytes()[..])
             );
         }
+        assert_eq!(dropped(&relay, "collector").await, 0);
         relay.stop().await;
     }
+}
+
+/// How many spans no collector got, by the metric.
+async fn dropped(relay: &Relay, reason: &str) -> u64 {
+    let metrics = relay.get("/metrics", None).await.text().await.unwrap();
+    let name = format!("ff_proxy_trace_spans_dropped{{reason=\"{reason}\"}} ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+}
+
+/// Whether it is the same spans that were asked about.
+fn again(asked: &[stub::Asked]) -> bool {
+    asked.len() > 1 && asked[0].body == asked[1].body
+}
+
+#[tokio::test]
+async fn the_status_behind_an_answer_of_grpc_decides() {
+    let grpc = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
+    let saas = simulator(1, 2).await;
+
+    // Unavailable: the same spans again, and none is lost.
+    let asked = AtomicUsize::new(0);
+    let passing = Stub::grpc(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => 14,
+        _ => 0,
+    });
+    let passing = passing.await;
+    let relay = traced(&saas, &passing.url(""), &grpc).await;
+    eventually("the same spans again", async || again(&passing.asked())).await;
+    relay.stop().await;
+
+    // An argument that is invalid stays so: they are dropped, and counted.
+    let lasting = Stub::grpc(|_| 3).await;
+    let relay = traced(&saas, &lasting.url(""), &grpc).await;
+    eventually("dropped spans", async || {
+        dropped(&relay, "collector").await > 0
+    })
+    .await;
+    assert!(!again(&lasting.asked()));
+    relay.stop().await;
+
+    // What speaks no gRPC has taken nothing.
+    let other = Stub::start(|_| Some((200, String::new()))).await;
+    let relay = traced(&saas, &other.url(""), &grpc).await;
+    eventually("dropped spans", async || {
+        dropped(&relay, "collector").await > 0
+    })
+    .await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn spans_that_find_no_room_are_counted() {
+    let silent = Stub::start(|_| None).await;
+    let saas = simulator(1, 2).await;
+    let small = [("OTEL_BSP_MAX_QUEUE_SIZE", "4")];
+    let relay = traced(&saas, &silent.url(""), &small).await;
+    eventually("it asks", async || !silent.asked().is_empty()).await;
+    for _ in 0..20 {
+        auth_within(&relay, &saas, "01").await;
+    }
+    // Four wait; those of the relay's own questions may be among them, or among the dropped.
+    assert!(dropped(&relay, "queue").await >= 16);
+    relay.stop().await;
 }
 
 #[tokio::test]

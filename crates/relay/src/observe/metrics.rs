@@ -175,6 +175,14 @@ This page is made from the code that counts.
             .inc_by(count);
     }
 
+    /// `count` spans will reach no collector, which may be none yet. `reason` is one of a few words.
+    pub fn spans_dropped(&self, reason: &'static str, count: u64) {
+        self.families
+            .spans_dropped
+            .with_label_values(&[reason])
+            .inc_by(count);
+    }
+
     /// An SDK showed itself, in words of its own: bounded.
     pub fn sdk_usage(&self, environment: &str, kind: &str, version: &str, language: &str) {
         let [kind, version, language] = self.sdks.labels([kind, version, language]);

@@ -6,6 +6,7 @@ use super::Task;
 use crate::{
     observe::{
         logs::{Filter, LevelHandle},
+        metrics::Metrics,
         profile::{self, CloudProfiler},
         traces::{Exporter, Tracer},
     },
@@ -48,11 +49,14 @@ pub(super) async fn sample(settings: &Settings) {
 
 /// Begins and exports spans, where the environment asks for it. That it cannot is no reason not to
 /// start.
-pub(super) fn traces(settings: &Settings) -> (Option<Tracer>, Option<Exporter>) {
+pub(super) fn traces(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+) -> (Option<Tracer>, Option<Exporter>) {
     let Some(traces) = &settings.traces else {
         return (None, None);
     };
-    match Tracer::new(traces) {
+    match Tracer::new(traces, metrics.clone()) {
         Ok((tracer, exporter)) => {
             let endpoint = traces.endpoint.host_str().unwrap_or_default();
             tracing::info!(endpoint, protocol = ?traces.protocol, "traces are exported");

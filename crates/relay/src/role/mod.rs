@@ -283,7 +283,7 @@ pub async fn run(
     let drain_limit = settings.drain;
     let auth_secrets = AuthSecrets::new(&settings);
     let hub = Hub::new(metrics.clone());
-    let (tracer, exporter) = admin::traces(&settings);
+    let (tracer, exporter) = admin::traces(&settings, &metrics);
     let mut core = Core {
         settings,
         tuning,

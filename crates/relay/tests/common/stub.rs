@@ -14,8 +14,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use http::{HeaderMap, Response};
-use http_body_util::{BodyExt, Full};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -41,6 +42,30 @@ pub type Answer = Option<(u16, String)>;
 
 impl Stub {
     pub async fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::serve(move |asked| {
+            let (status, body) = answer(asked)?;
+            let body = Full::new(Bytes::from(body)).boxed();
+            Some(Response::builder().status(status).body(body).unwrap())
+        })
+        .await
+    }
+
+    /// Answers as gRPC does: an empty message, and behind it the status.
+    pub async fn grpc(status: impl Fn(&Asked) -> u8 + Send + Sync + 'static) -> Self {
+        Self::serve(move |asked| {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from(u16::from(status(asked))));
+            let body = Full::new(Bytes::from_static(&[0; 5]));
+            let body = body.with_trailers(std::future::ready(Some(Ok(trailers))));
+            let answer = Response::builder().header("content-type", "application/grpc");
+            Some(answer.body(body.boxed()).unwrap())
+        })
+        .await
+    }
+
+    async fn serve(
+        answer: impl Fn(&Asked) -> Option<Response<BoxBody<Bytes, Infallible>>> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, answer) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::new(answer));
@@ -59,13 +84,10 @@ impl Stub {
                             body: body.collect().await.unwrap().to_bytes().to_vec(),
                         };
                         seen.lock().unwrap().push(asked.clone());
-                        let Some((status, body)) = answer(&asked) else {
-                            return std::future::pending().await;
-                        };
-                        let answer = Response::builder().status(status);
-                        Ok::<_, Infallible>(
-                            answer.body(Full::new(bytes::Bytes::from(body))).unwrap(),
-                        )
+                        match answer(&asked) {
+                            Some(answer) => Ok::<_, Infallible>(answer),
+                            None => std::future::pending().await,
+                        }
                     }
                 });
                 tokio::spawn(async move {

@@ -98,6 +98,7 @@ pub(super) struct Families {
     pub(super) metrics_items: IntGauge,
     pub(super) metrics_bytes: IntGauge,
     pub(super) metrics_age: Gauge,
+    pub(super) spans_dropped: IntCounterVec,
 }
 
 impl Families {
@@ -201,6 +202,8 @@ impl Families {
                 "Memory of SDK metrics that wait or are being sent, in bytes."),
             metrics_age: r.gauge("ff_proxy_metrics_oldest_seconds",
                 "Since the oldest SDK metrics that wait came in, in seconds."),
+            spans_dropped: r.counters("ff_proxy_trace_spans_dropped", &["reason"],
+                "Spans that no collector got: queue (it was full), collector (away, or refused them), stop (no time was left)."),
         }
     }
 }

@@ -2,19 +2,20 @@
 
 use std::{
     io::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use http_body_util::{BodyExt, Limited};
 use reqwest::Certificate;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Record, encode};
+use super::{Dropped, Record, Why, encode};
 use crate::{
     observe::logs::{Throttle, Word},
     settings::{TraceProtocol, TraceSettings},
@@ -24,13 +25,15 @@ use crate::{
 const ATTEMPTS: u32 = 4;
 /// What is queued at the end may take so long.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// An answer of a collector is a few bytes.
+const MOST_ANSWER: usize = 64 << 10;
 
 /// Sends what a tracer records.
 pub struct Exporter {
     settings: TraceSettings,
     http: reqwest::Client,
     spans: mpsc::Receiver<Record>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
     fault: Throttle,
 }
 
@@ -44,7 +47,7 @@ impl Exporter {
     pub(super) fn new(
         mut settings: TraceSettings,
         spans: mpsc::Receiver<Record>,
-        dropped: Arc<AtomicU64>,
+        dropped: Arc<Dropped>,
     ) -> Result<Self, String> {
         for (key, value) in [
             ("service.name", "ff-relay".to_owned()),
@@ -119,11 +122,19 @@ impl Exporter {
                 if batch.is_empty() {
                     return;
                 }
-                let _ = self.attempt(&batch).await;
+                if self.attempt(&batch).await.is_err() {
+                    self.dropped.add(Why::Collector, batch.len());
+                }
                 batch.clear();
             }
         };
-        let _ = timeout(FAREWELL, farewell).await;
+        if timeout(FAREWELL, farewell).await.is_err() {
+            self.dropped.add(Why::Stop, batch.len() + self.spans.len());
+        }
+        let dropped = self.dropped.told();
+        if dropped > 0 {
+            tracing::warn!(dropped, "spans did not reach the collector before the stop");
+        }
     }
 
     async fn send(&mut self, batch: &[Record]) {
@@ -132,7 +143,7 @@ impl Exporter {
             let (reason, again) = match self.attempt(batch).await {
                 Ok(()) => {
                     if let Some(Word::Ended { after, .. }) = self.fault.succeeded(Instant::now()) {
-                        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+                        let dropped = self.dropped.told();
                         tracing::info!(?after, dropped, "spans are exported again");
                     }
                     return;
@@ -140,18 +151,19 @@ impl Exporter {
                 Err(Failure::Passing(reason)) => (reason, attempt < ATTEMPTS),
                 Err(Failure::Lasting(reason)) => (reason, false),
             };
+            if !again {
+                self.dropped.add(Why::Collector, batch.len());
+            }
             if self.fault.failed(Instant::now()).is_some() {
-                let dropped = self.dropped.load(Ordering::Relaxed);
+                let dropped = self.dropped.told();
                 tracing::warn!(reason, dropped, "spans cannot be exported");
             }
             if !again {
-                break;
+                return;
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
             pause *= 2;
         }
-        self.dropped
-            .fetch_add(batch.len() as u64, Ordering::Relaxed);
     }
 
     async fn attempt(&self, batch: &[Record]) -> Result<(), Failure> {
@@ -197,18 +209,40 @@ impl Exporter {
             Failure::Passing(crate::observe::chain(&error.without_url()))
         })?;
         let status = answer.status();
-        let code = answer.headers().get("grpc-status");
-        let code = code.and_then(|code| code.to_str().ok()).unwrap_or("0");
         match status.as_u16() {
-            200..=299 if !is_grpc || code == "0" => Ok(()),
-            // Unavailable, or one of those that are to be tried again.
-            200..=299 if matches!(code, "1" | "4" | "8" | "10" | "11" | "14" | "15") => {
-                Err(Failure::Passing(format!("gRPC status {code}")))
-            }
-            200..=299 => Err(Failure::Lasting(format!("gRPC status {code}"))),
+            200..=299 if is_grpc => grpc_outcome(answer).await,
+            200..=299 => Ok(()),
             429 | 502..=504 => Err(Failure::Passing(status.to_string())),
             _ => Err(Failure::Lasting(status.to_string())),
         }
+    }
+}
+
+/// What gRPC says after an answer's body, or in place of one.
+async fn grpc_outcome(answer: reqwest::Response) -> Result<(), Failure> {
+    let code = |headers: &HeaderMap| {
+        let code = headers.get("grpc-status")?.to_str().ok()?;
+        Some(code.to_owned())
+    };
+    let (head, body) = http::Response::from(answer).into_parts();
+    let code = match code(&head.headers) {
+        Some(code) => Some(code),
+        None => {
+            let body = Limited::new(body, MOST_ANSWER).collect().await;
+            let body = body.map_err(|_| Failure::Passing("its answer broke off".into()))?;
+            body.trailers().and_then(code)
+        }
+    };
+    match code.as_deref() {
+        Some("0") => Ok(()),
+        // Unavailable, or one of those that are to be tried again.
+        Some(code @ ("1" | "4" | "8" | "10" | "11" | "14" | "15")) => {
+            Err(Failure::Passing(format!("gRPC status {code}")))
+        }
+        Some(code) => Err(Failure::Lasting(format!("gRPC status {code}"))),
+        None => Err(Failure::Lasting(
+            "it says no gRPC status: is it gRPC that listens there?".into(),
+        )),
     }
 }
 

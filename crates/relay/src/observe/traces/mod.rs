@@ -7,6 +7,7 @@ mod encode;
 mod export;
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 pub use context::Context;
 pub use export::Exporter;
 
+use super::metrics::Metrics;
 use crate::settings::{Sampler, TraceSettings};
 
 tokio::task_local! {
@@ -79,7 +81,57 @@ struct Inner {
     sampler: Sampler,
     propagates: bool,
     queue: mpsc::Sender<Record>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
+}
+
+/// Why spans reach no collector, as the metric has it.
+#[derive(Clone, Copy)]
+enum Why {
+    Queue,
+    Collector,
+    Stop,
+}
+
+/// Counts spans that reach no collector.
+struct Dropped {
+    metrics: Arc<Metrics>,
+    /// Since the log last said so.
+    unsaid: AtomicU64,
+}
+
+impl Dropped {
+    fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let dropped = Self {
+            metrics,
+            unsaid: AtomicU64::new(0),
+        };
+        // Series from the first scrape on: a rate needs to see them grow.
+        for why in [Why::Queue, Why::Collector, Why::Stop] {
+            dropped.add(why, 0);
+        }
+        Arc::new(dropped)
+    }
+
+    fn add(&self, why: Why, spans: usize) {
+        let reason = match why {
+            Why::Queue => "queue",
+            Why::Collector => "collector",
+            Why::Stop => "stop",
+        };
+        self.metrics.spans_dropped(reason, spans as u64);
+        self.unsaid.fetch_add(spans as u64, Ordering::Relaxed);
+    }
+
+    /// How many the log has to tell of.
+    fn told(&self) -> u64 {
+        self.unsaid.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} spans", self.unsaid.load(Ordering::Relaxed))
+    }
 }
 
 /// A span under way; it is over when it is dropped.
@@ -92,13 +144,16 @@ pub struct Span {
 }
 
 impl Tracer {
-    /// A tracer, and what sends its spans. `role` names the service where nothing else does.
+    /// A tracer, and what sends its spans; `metrics` count those that are dropped.
     ///
     /// # Errors
     /// The client of the exporter cannot be made.
-    pub fn new(settings: &TraceSettings) -> Result<(Self, Exporter), String> {
+    pub fn new(
+        settings: &TraceSettings,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Exporter), String> {
         let (queue, spans) = mpsc::channel(settings.queue);
-        let dropped = Arc::new(AtomicU64::new(0));
+        let dropped = Dropped::new(metrics);
         let exporter = Exporter::new(settings.clone(), spans, dropped.clone())?;
         let inner = Inner {
             sampler: settings.sampler,
@@ -220,7 +275,7 @@ impl Drop for Span {
         if let Some(mut record) = self.record.take() {
             record.ended = record.started + self.at.elapsed();
             if self.tracer.0.queue.try_send(record).is_err() {
-                self.tracer.0.dropped.fetch_add(1, Ordering::Relaxed);
+                self.tracer.0.dropped.add(Why::Queue, 1);
             }
         }
     }
