@@ -291,16 +291,75 @@ async fn redis_is_tried() {
     ];
     let findings = check(&replica).await;
     assert_eq!(failed(&findings), ["cache in Redis"], "{findings:?}");
-    assert!(
-        findings
-            .last()
-            .unwrap()
-            .detail
-            .contains("no primary has written to it")
-    );
+    let cache = findings.iter().find(|f| f.check == "cache in Redis");
+    let cache = &cache.unwrap().detail;
+    assert!(cache.contains("no primary has written to it"), "{cache}");
+    assert_eq!(redis.client().keys().unwrap(), [""; 0], "it left something");
     drop(redis);
     let findings = check(&replica).await;
     assert_eq!(failed(&findings), ["Redis"], "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_be_written_to_is_found() {
+    let redis = ff_redis_servers::Redis::start().unwrap();
+    let client = redis.client();
+    client.set("ffproxy_saas_stream_health", "{}").unwrap();
+    let address = redis.address();
+    let check_as = async |rights: &[&str]| {
+        let mut user = vec!["ACL", "SETUSER", "relay", "reset", "on", ">p", "~*"];
+        user.extend(rights);
+        assert_eq!(client.ask(&user).unwrap().text(), "OK");
+        let findings = check(&[
+            ("READ_REPLICA", "true"),
+            ("REDIS_ADDRESS", address.as_str()),
+            ("REDIS_USERNAME", "relay"),
+            ("REDIS_PASSWORD", "p"),
+        ])
+        .await;
+        (failed(&findings), findings.last().unwrap().clone())
+    };
+    assert_eq!(check_as(&["+@all"]).await.0, [""; 0]);
+
+    let (found, last) = check_as(&["+@read", "+@connection"]).await;
+    assert_eq!(found, ["writes to Redis"]);
+    assert!(last.detail.starts_with("SET: ") && last.detail.contains("NOPERM"));
+    assert!(last.advice.unwrap().contains("docs/redis.md"));
+
+    let (found, last) = check_as(&["+@all", "-xadd"]).await;
+    assert_eq!(found, ["writes to Redis"]);
+    assert!(last.detail.starts_with("XADD: "), "{}", last.detail);
+    client.ask(&["FLUSHALL"]).unwrap();
+
+    // What cannot be removed goes by itself.
+    let (found, _) = check_as(&["+@all", "-unlink"]).await;
+    assert_eq!(found, ["cache in Redis", "writes to Redis"]);
+    let [trial] = &client.keys().unwrap()[..] else {
+        panic!("{:?}", client.keys())
+    };
+    assert!(trial.starts_with("ff-relay-check-"), "{trial}");
+    let life: i64 = client.ask(&["TTL", trial]).unwrap().text().parse().unwrap();
+    assert!((1..=60).contains(&life), "{life}");
+
+    // A copy answers reads, and refuses everything else.
+    let copy = ff_redis_servers::Redis::start().unwrap();
+    let port = redis.port().to_string();
+    copy.client()
+        .ask(&["REPLICAOF", "127.0.0.1", &port])
+        .unwrap();
+    let address = copy.address();
+    let replica = [
+        ("READ_REPLICA", "true"),
+        ("REDIS_ADDRESS", address.as_str()),
+    ];
+    let findings = check(&replica).await;
+    let last = findings.last().unwrap();
+    assert_eq!(
+        (last.check, last.verdict),
+        ("writes to Redis", Verdict::Fails)
+    );
+    assert!(last.detail.contains("READONLY"), "{}", last.detail);
+    assert!(last.advice.as_ref().unwrap().contains("master"));
 }
 
 /// A directory with a flag that serves gold plans something else.

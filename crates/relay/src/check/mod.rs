@@ -1,5 +1,5 @@
 //! `ff-relay check`: tries, one by one, all that the settings ask for, and says what works, what
-//! does not, and what to do. Changes nothing and prints no secret.
+//! does not, and what to do. Leaves nothing behind and prints no secret.
 //!
 //! Each step is a [`Finding`]; those that need a step that failed are skipped, so that the first
 //! failure is the one to look at.

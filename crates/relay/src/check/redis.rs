@@ -1,16 +1,23 @@
-//! Redis: a connection, and a read of what a fleet keeps there.
+//! Redis: a connection, a read of what a fleet keeps there, and whether it can be written to.
 
 use std::{sync::Arc, time::Instant};
 
-use redis::cmd;
+use redis::{Value, cmd};
 use tokio::time::timeout;
 
 use super::{Failure, Patience, Report};
 use crate::{
     observe::metrics::Metrics,
-    redis::{Link, Redis, RedisFault},
+    redis::{Link, Redis, RedisFault, layout},
     settings::{Mode, RedisTopology, Settings},
 };
+
+const CACHE: &str = "cache in Redis";
+const WRITES: &str = "writes to Redis";
+/// What is written as a trial, which nobody else reads, is named so.
+const TRIAL: &str = "ff-relay-check-";
+/// It is removed at once; where that fails, Redis does so after so many seconds.
+const TRIAL_LIFE: u64 = 60;
 
 pub(super) async fn check(settings: &Settings, patience: Patience, report: &mut Report<'_>) {
     let Some(server) = &settings.redis.server else {
@@ -49,24 +56,25 @@ pub(super) async fn check(settings: &Settings, patience: Patience, report: &mut 
         }),
     };
     if report.take("Redis", tried).is_none() {
-        report.skips("cache in Redis", "needs Redis");
+        report.skips(CACHE, "needs Redis");
+        report.skips(WRITES, "needs Redis");
         return;
     }
-    let tried = timeout(limit, read(link, settings.mode == Mode::Replica)).await;
-    let silent = Failure {
+    let silent = |what| Failure {
         detail: RedisFault::Silent(limit).to_string(),
-        advice: "Redis answers, but not to reads: look at its load".into(),
+        advice: format!("Redis answers, but not to {what}: look at its load"),
     };
-    report.take("cache in Redis", tried.unwrap_or(Err(silent)));
+    let tried = timeout(limit, read(link, settings.mode == Mode::Replica)).await;
+    report.take(CACHE, tried.unwrap_or_else(|_| Err(silent("reads"))));
+    let tried = timeout(limit, write(link)).await;
+    report.take(WRITES, tried.unwrap_or_else(|_| Err(silent("writes"))));
 }
 
 /// Reads the state that a primary keeps for its replicas, and the length of what it tells them.
 async fn read(link: &Link, replica: bool) -> Result<((), String), Failure> {
     let refused = |fault: RedisFault| Failure {
         detail: fault.to_string(),
-        advice:
-            "let the user read and write keys and streams (ACL: ~* +@all, or what the docs list)"
-                .into(),
+        advice: rights("read"),
     };
     let mut get = cmd("GET");
     get.arg("ffproxy_saas_stream_health");
@@ -85,4 +93,42 @@ async fn read(link: &Link, replica: bool) -> Result<((), String), Failure> {
         }),
         None => Ok(((), "it can be read; no primary has written here yet".into())),
     }
+}
+
+/// Writes a key, tries to add to a stream that is not there, and removes the key: both roles write,
+/// a replica targets and metrics.
+async fn write(link: &Link) -> Result<((), String), Failure> {
+    let key = format!("{TRIAL}{:016x}", rand::random::<u64>());
+    let mut set = cmd("SET");
+    set.arg(&key).arg("").arg("EX").arg(TRIAL_LIFE);
+    let mut add = cmd("XADD");
+    // Adds nothing. Before Redis 6.2 it is no command, which is no lack of rights either.
+    add.arg(format!("{key}-stream")).arg("NOMKSTREAM");
+    add.arg("*").arg(layout::FIELD).arg("");
+    let mut remove = cmd("UNLINK");
+    remove.arg(&key);
+    for (name, command) in [("SET", set), ("XADD", add), ("UNLINK", remove)] {
+        match link.run::<Value>(&command).await {
+            Ok(_) => {}
+            Err(RedisFault::Refused(words)) if !words.starts_with("NOPERM") && name == "XADD" => {}
+            Err(fault) => {
+                let advice = match &fault {
+                    RedisFault::Unable(_) => "let REDIS_ADDRESS lead to a master that can write; \
+                                              where masters change, redis+sentinel:// finds them"
+                        .into(),
+                    _ => rights("write"),
+                };
+                let detail = format!("{name}: {fault}");
+                return Err(Failure { detail, advice });
+            }
+        }
+    }
+    Ok(((), "a key was written and removed again".into()))
+}
+
+fn rights(what: &str) -> String {
+    format!(
+        "let the user {what} keys and streams (ACL: ~* +@all, or the keys and commands that \
+         docs/redis.md lists)"
+    )
 }

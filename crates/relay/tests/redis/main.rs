@@ -14,6 +14,7 @@ mod interop;
 mod load;
 mod outages;
 mod primaries;
+mod rights;
 mod secrets;
 mod topologies;
 mod troubles;
