@@ -6,7 +6,7 @@ use super::{Failure, Report};
 use crate::{
     server::tls::Tls,
     settings::{Mode, Settings},
-    source::offline::{fault::lines, load},
+    source::offline::{fault::lines, load, mark},
 };
 
 pub(super) fn settings(settings: &Settings, report: &mut Report<'_>) {
@@ -96,6 +96,10 @@ fn loads(directory: &Path, and_rules: bool) -> Result<((), String), Failure> {
     let folders = load::folders(directory).map_err(|error| Failure {
         detail: format!("{shown} cannot be read: {error}"),
         advice: "set CONFIG_DIR to the directory that GENERATE_OFFLINE_CONFIG=true wrote".into(),
+    })?;
+    mark::whole(directory).map_err(|mixed| Failure {
+        detail: mixed.to_string(),
+        advice: "run GENERATE_OFFLINE_CONFIG=true again, and let it end".into(),
     })?;
     if folders.is_empty() {
         return Err(Failure {

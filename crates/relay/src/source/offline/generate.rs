@@ -3,7 +3,7 @@
 //! step (offline.md).
 //!
 //! The step is one for the whole directory where that can be: it is not where the directory is a
-//! mount or holds files of others. Then it is one for each environment.
+//! mount or holds files of others. Then it is one for each environment, under a [`mark`].
 
 use std::{
     fmt::Write as _,
@@ -18,7 +18,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::load::{FLAGS, FOLDER, GROUPS, KEYS, TARGETS, folders};
+use super::{
+    load::{FLAGS, FOLDER, GROUPS, KEYS, TARGETS, folders},
+    mark,
+};
 use crate::state::{
     EnvironmentId,
     collection::Collection,
@@ -67,8 +70,8 @@ pub struct WriteError {
 /// readers of README.md.
 ///
 /// # Errors
-/// Something cannot be written; what was there stays, or where environments are exchanged one by
-/// one, each is what it was or what it is to be.
+/// Something cannot be written; what was there stays. Only where environments are exchanged one by
+/// one, and that stops midway, the directory is mixed, and marked so.
 pub fn write(
     directory: &Path,
     environments: &[Prepared],
@@ -79,7 +82,7 @@ pub fn write(
     let removed = removed(directory, environments);
     let at_once = is_ours_alone(directory) && exchange_whole(directory, environments, origin)?;
     if !at_once {
-        exchange_each(directory, environments, &removed, origin)?;
+        exchange_each(directory, environments, &removed, origin, exchange)?;
     }
     Ok(Written {
         environments: environments.iter().map(summary).collect(),
@@ -165,12 +168,14 @@ fn exchange_whole(
     Ok(true)
 }
 
-/// Exchanges environment by environment: all are written before the first is exchanged.
+/// Exchanges environment by environment: all are written before the first is exchanged. Whenever
+/// this is cut short, the directory is what it was, or what it is to be, or marked as mixed.
 fn exchange_each(
     directory: &Path,
     environments: &[Prepared],
     removed: &[EnvironmentId],
     origin: &str,
+    mut exchange: impl FnMut(&Path, &Path) -> io::Result<()>,
 ) -> Result<(), WriteError> {
     fs::create_dir_all(directory).map_err(|error| fault(directory, error))?;
     clean(directory, &format!(".{FOLDER}"));
@@ -189,6 +194,9 @@ fn exchange_each(
         }
         return Err(error);
     }
+    // On disk before the first environment is exchanged, and until the last one is.
+    mark::set(directory).map_err(|error| fault(directory, error))?;
+    sync(directory)?;
     for environment in environments {
         let (new, old) = place(&environment.id);
         exchange(&new, &old).map_err(|error| fault(&old, error))?;
@@ -197,6 +205,8 @@ fn exchange_each(
         let (aside, old) = place(id);
         fs::rename(&old, &aside).map_err(|error| fault(&old, error))?;
     }
+    sync(directory)?;
+    mark::clear(directory).map_err(|error| fault(directory, error))?;
     sync(directory)?;
     let gone = environments.iter().map(|environment| &environment.id);
     for id in gone.chain(removed) {

@@ -24,6 +24,7 @@ pub mod fault;
 pub mod generate;
 
 pub mod load;
+pub mod mark;
 mod scan;
 mod watch;
 
@@ -76,6 +77,9 @@ pub enum LoadError {
         /// Why.
         error: io::Error,
     },
+    /// Its environments are of two runs.
+    #[error(transparent)]
+    Mixed(mark::Mixed),
     /// Files are at fault.
     #[error("the configuration is not valid:\n{}", lines(.0))]
     Faults(Vec<FileFault>),
@@ -158,13 +162,7 @@ impl Offline {
             watch,
         };
         loop {
-            let found = follower
-                .scan()
-                .await
-                .map_err(|error| LoadError::Directory {
-                    path: follower.source.directory.clone(),
-                    error,
-                })?;
+            let found = follower.scan().await?;
             let all: Vec<_> = found.into_values().collect();
             let look = follower.read(all).await?;
             if look.moved {
@@ -235,8 +233,17 @@ impl Follower {
         }
     }
 
-    async fn scan(&self) -> io::Result<BTreeMap<EnvironmentId, (Folder, Print)>> {
+    async fn scan(&self) -> Result<BTreeMap<EnvironmentId, (Folder, Print)>, LoadError> {
         let directory = self.source.directory.clone();
+        let began = Instant::now();
+        // An exchange takes a moment; one that was interrupted stays so.
+        while let Err(mixed) = mark::whole(&directory) {
+            if began.elapsed() >= self.source.paces.gone {
+                return Err(LoadError::Mixed(mixed));
+            }
+            sleep(self.source.paces.quiet).await;
+        }
+        let path = directory.clone();
         let watched = self.watch.watched();
         let look = move || {
             let found = scan(&directory)?;
@@ -246,7 +253,8 @@ impl Follower {
             Ok(found)
         };
         let found = tokio::task::spawn_blocking(look).await;
-        found.unwrap_or_else(|_| Err(io::Error::other("interrupted")))
+        let found = found.unwrap_or_else(|_| Err(io::Error::other("interrupted")));
+        found.map_err(|error| LoadError::Directory { path, error })
     }
 
     /// Looks once, applies what changed; when to look again, if soon. An error: the writer is gone.
@@ -257,8 +265,12 @@ impl Follower {
                 self.report_lost("holds no environment");
                 return Ok(None);
             }
-            Err(error) => {
+            Err(LoadError::Directory { error, .. }) => {
                 self.report_lost(&format!("cannot be read ({error})"));
+                return Ok(None);
+            }
+            Err(other) => {
+                self.report(None, format!("{other}; what was served stays"));
                 return Ok(None);
             }
         };
@@ -338,6 +350,7 @@ impl Follower {
     /// Loads folders, on a thread that may take its time.
     async fn read(&self, folders: Vec<(Folder, Print)>) -> Result<Look, LoadError> {
         let (relay, and_rules) = (self.source.relay.clone(), self.source.and_rules);
+        let directory = self.source.directory.clone();
         let read = move || {
             let mut look = Look {
                 loaded: Vec::new(),
@@ -349,6 +362,7 @@ impl Follower {
                 look.moved |= Print::of(&folder.path) != print;
                 look.loaded.push((print, loaded, folder.id));
             }
+            look.moved |= mark::whole(&directory).is_err();
             look
         };
         let look = tokio::task::spawn_blocking(read).await;

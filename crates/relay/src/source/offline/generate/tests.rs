@@ -94,6 +94,43 @@ fn what_is_not_ours_stays_and_environments_are_exchanged_one_by_one() {
     assert!(found(directory)[0].1.contains("\"version\":2"));
 }
 
+/// Cut short at each step, which leaves what a kill at that moment does: nothing is tidied up.
+#[test]
+fn an_exchange_that_is_cut_short_leaves_no_mixture_that_looks_whole() {
+    let names_of = ["a", "b", "c", "d"];
+    let all = |version| names_of.map(|name| prepared(name, version));
+    for step in 0..names_of.len() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path();
+        fs::create_dir(directory.join(".git")).unwrap();
+        write(directory, &all(1), "x").unwrap();
+        assert_eq!(mark::whole(directory), Ok(()));
+        let mut exchanged = 0;
+        let cut = |new: &Path, old: &Path| {
+            if exchanged == step {
+                return Err(io::Error::other("cut short"));
+            }
+            exchanged += 1;
+            exchange(new, old)
+        };
+        exchange_each(directory, &all(2), &[], "x", cut).unwrap_err();
+        let of_two = |found: Vec<(String, String)>| {
+            let newer = found.iter().filter(|(_, text)| text.contains(":2,"));
+            (newer.count(), found.len())
+        };
+        assert_eq!(of_two(found(directory)), (step, names_of.len()));
+        let said = mark::whole(directory).unwrap_err().to_string();
+        assert!(said.contains("of two runs") && said.contains("run it again"));
+        // Run again, it is whole, and nothing is left over.
+        write(directory, &all(3), "x").unwrap();
+        assert_eq!(mark::whole(directory), Ok(()));
+        assert_eq!(
+            names(directory),
+            [".git", "env-a", "env-b", "env-c", "env-d"]
+        );
+    }
+}
+
 #[test]
 fn what_cannot_be_written_leaves_what_was_there() {
     let place = tempfile::tempdir().unwrap();
