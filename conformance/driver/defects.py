@@ -2,15 +2,18 @@
 
 import json
 
+from reproductions import closing
 from reproductions.plain import Plain
 
+from .client import Client
 from .flags import ALICE
 from .paths import HERE
 from .process import Failed
 
 
 def listed():
-    return json.loads((HERE / "reproductions" / "evaluation.json").read_text())
+    files = ("evaluation.json", "closing.json")
+    return [entry for name in files for entry in json.loads((HERE / "reproductions" / name).read_text())]
 
 
 def of(sdk):
@@ -41,3 +44,14 @@ async def reproduce(case, vectors, wrong):
                 raise Failed(f"{' / '.join(line)} is {value!r} at the relay, but {given[0]!r} at a plain server")
     finally:
         await server.stop()
+
+
+async def closing_panics(case):
+    """An SDK that is closed while it polls ends its process: so it is closed only while it streams."""
+    client = await Client(f"{case.client.name}-closing", case.sdk).start()
+    try:
+        if not await closing.panics(client, ALICE):
+            raise Failed("it does not panic any more: strike the defect, and close it always")
+    finally:
+        await client.stop()
+    return "it panics, as at any server"

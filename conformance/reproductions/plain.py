@@ -11,6 +11,7 @@ class Plain:
 
     def __init__(self):
         self.environments = {}
+        self.streams = True
         self._server = None
 
     async def start(self):
@@ -28,7 +29,8 @@ class Plain:
                 length = re.search(r"(?im)^content-length: *(\d+)", head)
                 body = await reader.readexactly(int(length.group(1))) if length else b""
                 path = head.split(" ")[1].partition("?")[0]
-                if path == "/stream":
+                await self.before(path)
+                if path == "/stream" and self.streams:
                     return await self._stream(writer)
                 status, value = self._answer(path, "rules=v2" in head, body)
                 text = json.dumps(value).encode()
@@ -41,6 +43,9 @@ class Plain:
             return None
         finally:
             writer.close()
+
+    async def before(self, path):
+        """Is called before an answer."""
 
     def _answer(self, path, v2, body):
         if path == "/client/auth":

@@ -13,6 +13,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	harness "github.com/harness/ff-golang-server-sdk/client"
@@ -44,12 +45,40 @@ type command struct {
 	Seconds float64       `json:"seconds"`
 	Ask     []question    `json:"ask"`
 	Values  []interface{} `json:"values"`
+	Poll    uint          `json:"poll"`
+	Polling bool          `json:"polling"`
 }
 
 type fields map[string]interface{}
 
+// A poll that ends after a close panics (../../reproductions/closing.py), and an application cannot see
+// whether one is under way. It is certain that none is where the stream was there before the first poll
+// was due, and has been since.
+type application struct {
+	*harness.CfClient
+	steady atomic.Bool
+}
+
+const firstPoll = 60 * time.Second
+
+func (app *application) watch() {
+	opened := time.Now()
+	for !app.IsStreamConnected() {
+		if time.Since(opened) > firstPoll/2 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	app.steady.Store(true)
+	// It takes half a second at least to connect anew.
+	for app.IsStreamConnected() {
+		time.Sleep(50 * time.Millisecond)
+	}
+	app.steady.Store(false)
+}
+
 var (
-	apps    sync.Map // name to *harness.CfClient
+	apps    sync.Map // name to *application
 	printer sync.Mutex
 )
 
@@ -85,7 +114,8 @@ func do(todo command) (fields, error) {
 	if !known {
 		return nil, errors.New("there is no application " + todo.App)
 	}
-	sdk := found.(*harness.CfClient)
+	app := found.(*application)
+	sdk := app.CfClient
 	switch todo.Do {
 	case "values":
 		return fields{"values": values(sdk, todo.Ask)}, nil
@@ -93,8 +123,7 @@ func do(todo command) (fields, error) {
 		return until(sdk, todo), nil
 	case "close":
 		apps.Delete(todo.App)
-		if !sdk.IsStreamConnected() {
-			// It polls then, and a poll that ends after a close panics ("close of closed channel").
+		if !app.steady.Load() && !todo.Polling {
 			return fields{}, nil
 		}
 		return fields{}, sdk.Close()
@@ -118,11 +147,16 @@ func open(todo command) (fields, error) {
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 		options = append(options, harness.WithHTTPClient(&http.Client{Transport: transport}))
 	}
+	if todo.Poll > 0 {
+		options = append(options, harness.WithPullInterval(todo.Poll))
+	}
 	sdk, err := harness.NewCfClient(todo.Key, options...)
 	if err != nil {
 		return nil, err
 	}
-	apps.Store(todo.App, sdk)
+	app := &application{CfClient: sdk}
+	apps.Store(todo.App, app)
+	go app.watch()
 	deadline := time.Now().Add(seconds(todo.Seconds))
 	// IsInitialized looks every two seconds, so an application that wants to know asks anew.
 	ready := make(chan bool, 1)
