@@ -44,6 +44,8 @@ struct Stream {
     /// The keys of its token and of its `API-Key` header: it ends when either goes.
     keys: [KeyHash; 2],
     target: Option<Arc<Target>>,
+    /// Whether it was told what it missed: at a cold start it opens before that is known.
+    caught_up: AtomicBool,
     queue: Mutex<Queue>,
     wake: Notify,
 }
@@ -152,6 +154,7 @@ impl Hub {
             environment: environment.clone(),
             keys,
             target: target.map(Arc::new),
+            caught_up: AtomicBool::new(false),
             queue: Mutex::default(),
             wake: Notify::new(),
         });
@@ -182,6 +185,12 @@ impl Hub {
     pub fn announce(&self, relay: &Relay, update: &Update) {
         if !update.removed.is_empty() || !update.keys_removed.is_empty() {
             self.end_revoked(relay);
+        }
+        for snapshot in &update.environments {
+            let streams = self.lock().get(snapshot.id()).cloned();
+            for stream in streams.iter().flatten() {
+                replay(stream, snapshot);
+            }
         }
         let same = |a: &Event, b: &Event| a.environment == b.environment;
         for events in update.events.chunk_by(same) {
@@ -250,8 +259,11 @@ fn is_revoked(relay: &Relay, stream: &Stream) -> bool {
     !environment.is_some_and(|e| stream.keys.iter().all(|key| e.keys().contains(key)))
 }
 
-/// Queues one event an identifier that changed in the replay window, the oldest first.
+/// Queues one event an identifier that changed in the replay window, the oldest first; once a stream.
 fn replay(stream: &Stream, snapshot: &Environment) {
+    if stream.caught_up.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let oldest = event::now_millis().saturating_sub(event::window_millis());
     let recent = snapshot.recent().iter();
     let missed = recent.filter(|recent| recent.at >= oldest).map(|recent| {

@@ -14,6 +14,13 @@ use crate::state::{
 
 /// A relay whose only environment changed each of `changes` so many milliseconds ago.
 async fn relay(changes: &[(&str, u64)]) -> Arc<Relay> {
+    let relay = Arc::new(Relay::default());
+    restore(&relay, changes).await;
+    relay
+}
+
+/// Loads that environment; what sinks are told of that.
+async fn restore(relay: &Arc<Relay>, changes: &[(&str, u64)]) -> Update {
     let now = now_millis();
     let flags: Vec<Value> = changes
         .iter()
@@ -33,20 +40,21 @@ async fn relay(changes: &[(&str, u64)]) -> Arc<Relay> {
         identifier: (*name).into(),
         at: now - ago,
     });
-    let (relay, (sender, mut updates)) =
-        (Arc::new(Relay::default()), tokio::sync::mpsc::channel(8));
+    let (sender, mut updates) = tokio::sync::mpsc::channel(8);
     let (handle, _thread) = writer::spawn(relay.clone(), sender).unwrap();
     let restored = Change::Restored(vec![(prepared, recent.collect())]);
     handle.apply(restored).await.unwrap();
-    updates.recv().await.unwrap();
-    relay
+    updates.recv().await.unwrap()
 }
 
 /// What a stream that opens now is told, and how it ends.
 fn told(relay: &Relay) -> (String, Option<End>) {
     let hub = Hub::new(Arc::new(Metrics::new(&["/stream"])));
     let key = KeyHash::of_key("key");
-    let stream = hub.subscribe(relay, &"e".into(), [key, key], None);
+    drained(&hub.subscribe(relay, &"e".into(), [key, key], None))
+}
+
+fn drained(stream: &Subscription) -> (String, Option<End>) {
     let mut text = String::new();
     loop {
         match stream.next() {
@@ -81,6 +89,21 @@ async fn a_stream_is_told_what_changed_1_5_60_and_170_seconds_ago_and_nothing_ol
     );
     assert_eq!(text.matches("\"event\":\"patch\"").count(), 4);
     assert_eq!(text.matches("\"version\":7").count(), 4);
+}
+
+#[tokio::test]
+async fn a_stream_that_opened_before_anything_was_held_is_told_once_what_it_missed() {
+    let relay = Arc::new(Relay::default());
+    let hub = Hub::new(Arc::new(Metrics::new(&["/stream"])));
+    let key = KeyHash::of_key("key");
+    let stream = hub.subscribe(&relay, &"e".into(), [key, key], None);
+    assert_eq!(drained(&stream), (String::new(), None));
+    let update = restore(&relay, &[("missed", 5_000)]).await;
+    hub.announce(&relay, &update);
+    let (text, end) = drained(&stream);
+    assert!(text.contains(r#""identifier":"missed""#) && end.is_none());
+    hub.announce(&relay, &update);
+    assert_eq!(drained(&stream), (String::new(), None));
 }
 
 #[tokio::test]
