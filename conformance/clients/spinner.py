@@ -1,54 +1,78 @@
 """A small client that behaves like the Go SDK after 15 minutes of refusals: it asks for the stream with
-a token that is refused, without any pause, but for the `Retry-After` of a 429 that Go's HTTP client
-keeps to; and, beside that, one that does not even keep to that. Arguments: the relay, how many seconds."""
+a token that is refused, without any pause but for the `Retry-After` of a 429, which Go's HTTP client
+keeps to; and, beside that, one that does not even keep to that, 600 times a second.
 
+Arguments: the relay, and how many refusals the second one collects. Ends with 1, and says why, where an
+answer is not what is promised."""
+
+import collections
 import http.client
 import sys
 import threading
 import time
 import urllib.parse
 
-relay, seconds = urllib.parse.urlsplit(sys.argv[1]), float(sys.argv[2])
-until = time.monotonic() + seconds
-counts = {"polite": 0, "rude": 0}
-statuses = set()
+A_SECOND = 600
+relay, wanted = urllib.parse.urlsplit(sys.argv[1]), int(sys.argv[2])
+over = threading.Event()
+statuses = {"polite": collections.Counter(), "rude": collections.Counter()}
+faults = collections.Counter()
 
 
-def ask(name, token, keeps_to_retry_after):
+def ask(name, pause):
+    """Asks until it is over; `pause` is told the answer's `Retry-After`."""
+    # A token with the right shape that nobody signed.
+    headers = {"Authorization": f"Bearer eyJhbGciOiJIUzI1NiJ9.eyJ{name}.c2ln{time.time_ns()}", "API-Key": "gone"}
     connection = None
-    while time.monotonic() < until:
+    while not over.is_set():
         try:
-            connection = connection or http.client.HTTPConnection(relay.hostname, relay.port, timeout=10)
-            connection.request("GET", "/stream", headers={"Authorization": f"Bearer {token}", "API-Key": "gone"})
+            connection = connection or http.client.HTTPConnection(relay.hostname, relay.port, timeout=30)
+            connection.request("GET", "/stream", headers=headers)
             answer = connection.getresponse()
             body = answer.read()
-            wait = answer.getheader("Retry-After")
-            if answer.status not in (401, 429) or body:
-                print(f"unexpected: {answer.status} with {body[:80]!r}", flush=True)
-            if answer.status == 429 and not wait:
-                print("a 429 without Retry-After", flush=True)
-            statuses.add(answer.status)
-            counts[name] += 1
-            if answer.getheader("Connection") == "close":
-                connection = None
-            if wait and keeps_to_retry_after:
-                time.sleep(max(0, min(float(wait), until - time.monotonic())))
-        except OSError:
+        except (OSError, http.client.HTTPException) as fault:
+            faults[f"{name} met {fault!r}"] += 1
             connection = None
+            over.wait(0.1)
+            continue
+        wait = answer.getheader("Retry-After")
+        statuses[name][answer.status] += 1
+        if body:
+            faults[f"{answer.status} with {body[:80]!r}"] += 1
+        if answer.status == 429 and not wait:
+            faults["429 without Retry-After"] += 1
+        if answer.getheader("Connection") == "close":
+            connection = None
+        pause(float(wait or 0))
 
 
-# Tokens with the right shape that nobody signed.
-polite, rude = (f"eyJhbGciOiJIUzI1NiJ9.eyJ{name}.c2ln{time.time_ns()}" for name in ("A", "B"))
+def keeps_to_it(wait):
+    over.wait(wait)
+
+
+def asks_on(_):
+    asked = statuses["rude"].total()
+    if asked >= wanted:
+        over.set()
+    time.sleep(max(0, began + asked / A_SECOND - time.monotonic()))
+
+
+began = time.monotonic()
 threads = [
-    threading.Thread(target=ask, args=("polite", polite, True)),
-    threading.Thread(target=ask, args=("rude", rude, False)),
+    threading.Thread(target=ask, args=("polite", keeps_to_it)),
+    threading.Thread(target=ask, args=("rude", asks_on)),
 ]
 for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-if statuses != {401, 429}:
-    print(f"unexpected statuses {statuses}")
-print(f"beside it {counts['polite']} requests with Retry-After kept to, {counts['rude']} without, in {seconds:.0f} s")
-if counts["polite"] > 5:
-    print("Retry-After did not calm the polite one")
+for name, seen in statuses.items():
+    if seen[401] != 1 or set(seen) - {401, 429}:
+        faults[f"the {name} one was answered {dict(seen)}, not one 401 and then 429"] += 1
+polite, rude = (seen.total() for seen in statuses.values())
+if polite > 2 + (time.monotonic() - began) // 60:
+    faults[f"Retry-After did not calm the polite one: {polite} requests"] += 1
+if faults:
+    print("; ".join(f"{fault} ({times})" for fault, times in faults.most_common(5)))
+    sys.exit(1)
+print(f"{rude} requests that are refused, and {polite} where Retry-After is kept to")

@@ -4,10 +4,7 @@ import asyncio
 import itertools
 import json
 
-from .process import Failed, end, start
-
-# What takes a tenth of a second takes its time on a machine that has a hundred other things to do.
-PATIENCE = 120
+from .process import PATIENCE, Failed, end, start
 
 
 class Client:
@@ -47,7 +44,7 @@ class Client:
         self.process.stdin.write((json.dumps({"id": number, "do": do, **fields}) + "\n").encode())
         await self.process.stdin.drain()
         try:
-            answer = await asyncio.wait_for(waiting, patience + 60)
+            answer = await asyncio.wait_for(waiting, patience + PATIENCE)
         except asyncio.TimeoutError:
             raise Failed(f"the application did not answer {do}") from None
         if "error" in answer:

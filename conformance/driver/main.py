@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from . import machine, matrix, plan
+from . import machine, matrix, mutations, plan
 from .checks import settings
 from .paths import LOGS
 from .process import Failed, end_all
@@ -17,9 +17,10 @@ from .sdks import SDKS
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the matrix into README.md")
-    parser.add_argument("--topology", action="append", help="only these (default: all that the relay has)")
-    parser.add_argument("--sdk", action="append", help="only these SDKs")
-    parser.add_argument("--check", action="append", help="only these checks")
+    parser.add_argument("--topology", action="append", help="only these (default: all)", choices=plan.TOPOLOGIES)
+    parser.add_argument("--sdk", action="append", help="only these SDKs", choices=[sdk.key for sdk in SDKS])
+    parser.add_argument("--check", action="append", help="only these checks", choices=[check.key for check in plan.CHECKS])
+    parser.add_argument("--mutations", action="store_true", help="break promises on purpose: every check has to notice")
     return parser.parse_args()
 
 
@@ -33,6 +34,11 @@ async def run(asked):
     await asyncio.gather(*(sdk.install() for sdk in folders.values()))
     print(f"installed after {time.monotonic() - began:.0f} s", flush=True)
     settings.make_certificates()
+    if asked.mutations:
+        passed, failed = await mutations.carry_out(sdks, asked.check)
+        print(f"took {time.monotonic() - began:.0f} s")
+        print(f"{passed} noticed, {failed} not")
+        return 1 if failed else 0
     worlds = await asyncio.gather(*(plan.carry_out(topology, sdks, asked.check) for topology in topologies))
     whole = not (asked.topology or asked.sdk or asked.check)
     passed, failed = matrix.count(worlds)

@@ -9,7 +9,11 @@ from signal import SIGKILL, SIGTERM
 
 from .paths import LOGS, RUN
 
+# What takes a tenth of a second takes its time on a machine that has a hundred other things to do.
+PATIENCE = 60
+
 _running = set()
+_given = set()
 
 
 class Failed(Exception):
@@ -24,9 +28,12 @@ def free_port():
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
-                return port
             except OSError:
                 continue
+        # A second asking may come before what was given the first is listening on it.
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def temporary_folder():
@@ -66,7 +73,7 @@ async def end_all():
         await end(process)
 
 
-async def eventually(what, holds, deadline=120):
+async def eventually(what, holds, deadline=PATIENCE):
     """Waits until a condition, a coroutine function, holds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + deadline

@@ -8,7 +8,7 @@ import shutil
 
 from . import web
 from .paths import BIN
-from .process import Failed, end, eventually, free_port, start, temporary_folder
+from .process import PATIENCE, Failed, end, eventually, free_port, start, temporary_folder
 from .saas import Saas
 from .shim import Shim
 
@@ -20,26 +20,39 @@ TOPOLOGIES = {
 
 
 class Watched:
-    """What can be seen of a relay from outside."""
+    """What can be seen of a relay from outside: at `relay`, while SDKs are pointed at `url`."""
+
+    mutant = None
+
+    def at(self, scheme="http"):
+        """Where the relay listens, and SDKs ask it."""
+        self.listens = self.port = free_port()
+        self.relay = self.url = f"{scheme}://127.0.0.1:{self.port}"
+
+    async def mutate(self, mutation):
+        """Puts what breaks a promise between the relay and SDKs."""
+        if mutation and mutation.mutant:
+            self.mutant = await mutation.mutant(self).start()
+            self.port, self.url = self.mutant.port, self.mutant.url
 
     async def ready(self):
         async def answers():
             if self.serving.returncode is not None:
                 raise Failed(f"the relay of {self.name} ended: see its log")
-            status, _ = await web.request("GET", f"{self.url}/readyz")
+            status, _ = await web.request("GET", f"{self.relay}/readyz")
             return status == 200
 
         await eventually(f"{self.name} ready", answers)
 
     async def streams(self, environment):
         """Streams of SDKs that the relay counts as open."""
-        _, body = await web.request("GET", f"{self.url}/metrics")
+        _, body = await web.request("GET", f"{self.relay}/metrics")
         found = re.search(
             rf'ff_proxy_sdk_streams_open\{{[^}}]*envID="{environment}"[^}}]*\}} (\d+)', body.decode()
         )
         return int(found.group(1)) if found else 0
 
-    async def streaming(self, environment, count=1, deadline=150):
+    async def streaming(self, environment, count=1, deadline=PATIENCE):
         async def opened():
             return await self.streams(environment) == count
 
@@ -49,9 +62,10 @@ class Watched:
 class Site(Watched):
     """One simulator and what follows it. SDKs are pointed at `url`."""
 
-    def __init__(self, name, topology, settings=None, data=False):
-        self.name = f"{topology}-{name}"
-        self.topology = topology
+    def __init__(self, world, name, settings=None, data=False):
+        self.name = f"{world.name}-{name}"
+        self.topology = topology = world.topology
+        self.broken = world.broken
         self.settings = settings or {}
         self.folder = temporary_folder()
         # Where there is a Redis, that is what tells across a restart.
@@ -59,9 +73,7 @@ class Site(Watched):
             self.settings["DATA_DIR"] = os.path.join(self.folder, "data")
         self.saas = Saas(self.name)
         self.upstream = None
-        self.port = free_port()
-        scheme = "https" if "TLS_ENABLED" in self.settings else "http"
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.at("https" if "TLS_ENABLED" in self.settings else "http")
         self.redis = self.redis_port = self.primary = self.serving = None
         self._leases = None
 
@@ -70,6 +82,7 @@ class Site(Watched):
         await self.saas.start(environments)
         self._leases = iter(self.saas.environments)
         self.upstream = await Shim(self.saas.port).start()
+        await self.mutate(self.broken)
         if self.topology != "embedded":
             self.redis_port = free_port()
             await self.start_redis()
@@ -88,7 +101,7 @@ class Site(Watched):
 
     async def start(self, wait=True):
         """Starts the relay; with `wait` it is ready afterwards."""
-        common = {"AUTH_SECRET": "conformance", "LOG_LEVEL": "WARN", **self.settings}
+        common = {"AUTH_SECRET": "conformance", "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARN"), **self.settings}
         if self.redis_port:
             common["REDIS_ADDRESS"] = f"127.0.0.1:{self.redis_port}"
         upstream = f"{self.upstream.url}/api/1.0"
@@ -100,23 +113,29 @@ class Site(Watched):
             more = {"READ_REPLICA": "true"}
         else:
             more = primary
-        more["PORT"] = str(self.port)
+        more["PORT"] = str(self.listens)
         self.serving = await start(f"{self.name}-relay", [BIN / "ff-relay"], {**common, **more})
         if wait:
             await self.ready()
 
-    async def serves(self, environment, key, name):
-        """Waits until a flag that was just created can be fetched."""
-        status, body = await web.request("POST", f"{self.url}/client/auth", {"apiKey": key})
+    async def serves(self, environment, key, name, variation=None):
+        """Waits until a flag that was just created, or made to serve a variation, can be fetched so."""
+
+        async def fetched():
+            serving = await self.serving_of(environment, key, name)
+            return serving and variation in (None, serving)
+
+        await eventually(f"{name} at the relay", fetched)
+
+    async def serving_of(self, environment, key, name):
+        """The variation that a flag serves by default, as the relay has it; `None` where it has none."""
+        status, body = await web.request("POST", f"{self.relay}/client/auth", {"apiKey": key})
         if status != 200:
             raise Failed(f"authentication is answered with {status}")
         token = {"Authorization": f"Bearer {json.loads(body)['authToken']}"}
-        path = f"{self.url}/client/env/{environment}/feature-configs/{name}"
-
-        async def fetched():
-            return (await web.request("GET", path, headers=token))[0] == 200
-
-        await eventually(f"{name} at the relay", fetched)
+        path = f"{self.relay}/client/env/{environment}/feature-configs/{name}"
+        status, body = await web.request("GET", path, headers=token)
+        return json.loads(body)["defaultServe"]["variation"] if status == 200 else None
 
     async def restart(self, signal, down):
         """Stops the relay as `signal` does, and starts it again after `down()`."""
@@ -129,6 +148,7 @@ class Site(Watched):
             if process:
                 await end(process)
         await self.saas.stop()
-        if self.upstream:
-            await self.upstream.stop()
+        for shim in (self.upstream, self.mutant):
+            if shim:
+                await shim.stop()
         await asyncio.to_thread(shutil.rmtree, self.folder, True)

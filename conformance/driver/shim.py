@@ -64,6 +64,7 @@ class Shim:
         self.requests = []
         self.refusing = False
         self._open = set()
+        self._streaming = set()
         self._server = None
 
     async def start(self):
@@ -77,13 +78,15 @@ class Shim:
         methods = [method] if method else ["GET", "POST"]
         return [request for request in self.requests if request.method in methods and part in request.path]
 
-    async def cut(self, seconds):
-        """Resets every connection, and each new one for a while."""
+    async def streamless(self):
+        """Whether no connection of an SDK is open that it asked for the stream on."""
+        return not self._streaming
+
+    def cut(self):
+        """Resets every connection, and each new one until `refusing` is unset."""
         self.refusing = True
         for writer in list(self._open):
             self._reset(writer)
-        await asyncio.sleep(seconds)
-        self.refusing = False
 
     def _reset(self, writer):
         connection = writer.get_extra_info("socket")
@@ -102,7 +105,13 @@ class Shim:
         for one in (writer, upstream):
             one.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open.add(one)
-        heads = Heads(self.requests.append)
+
+        def found(request):
+            self.requests.append(request)
+            if request.method == "GET" and "/stream" in request.path:
+                self._streaming.add(writer)
+
+        heads = Heads(found)
         answers = Answers(self, writer)
         pumps = [
             asyncio.create_task(self._pump(reader, upstream.write, upstream, heads.feed)),
@@ -113,6 +122,7 @@ class Shim:
         except asyncio.CancelledError:
             pass  # the run ends
         finally:
+            self._streaming.discard(writer)
             for pump in pumps:
                 pump.cancel()
             for one in (writer, upstream):
@@ -173,7 +183,7 @@ class Answers:
                 event, end, _ = self.buffer.partition(b"\n\n")
                 if not end or HEARTBEAT.startswith(self.buffer):
                     return
-                piece, kind = event + end, "event"
+                piece, kind = event + end, "heartbeat" if event.startswith(b":") else "event"
             self.buffer = self.buffer[len(piece):]
             self._pass(piece, kind)
 

@@ -12,7 +12,7 @@ from .paths import TLS
 def _request(method, url, body, headers):
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
+        context = ssl.create_default_context(cafile=str(TLS / "trusted.pem"))
         connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=60, context=context)
     else:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)

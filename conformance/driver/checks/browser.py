@@ -12,11 +12,19 @@ LONG = "x" * 1_500
 
 
 async def cross_origin(case):
-    """From another origin: every request is allowed, none is asked about twice, each names its target."""
+    """From another origin: every request is allowed, no URL is asked about twice, each names its target."""
     site = case.site("steady")
+    environment, key = site.lease()
+    # Too long for an event: it is fetched after each patch, from the same URL.
+    values = [LONG + str(number) for number in range(3)]
+    await site.saas.create(environment, "flag", flag("long", values=values))
+    await site.serves(environment, key, "long")
     shim = await Shim(site.port).start()
-    app = await case.open(shim.url, site.kinds[1], ALICE)
-    await app.values([ask("a-string")])
+    app = await case.open(shim.url, key, ALICE)
+    await site.streaming(environment)
+    for number in (1, 2):
+        await site.saas.patch(environment, "flag", "long", serving(number))
+        await app.until([ask("long")], [values[number]])
     await app.close()
     await shim.stop()
     origins = {request.headers.get("origin") for request in shim.requests}
@@ -25,6 +33,8 @@ async def cross_origin(case):
     preflights = [request.path for request in shim.asked(method="OPTIONS")]
     if not preflights or len(preflights) != len(set(preflights)):
         raise Failed(f"preflights are {preflights}")
+    if len(shim.asked("/evaluations/long")) < 2:
+        raise Failed("it asked no URL twice")
     for request in shim.asked():
         target = request.headers.get("harness-target")
         if "/client/auth" not in request.path and json.loads(base64.b64decode(target or "bnVsbA==")) != ALICE:
@@ -50,6 +60,8 @@ async def evaluated_events(case):
         await patched(case, app, shim, environment, "patched", number, f"value-{number}", 0)
     await patched(case, app, shim, environment, "empty", 1, "", 1)
     await patched(case, app, shim, environment, "long", 1, LONG, 1)
+    # What an SDK fetches after it knows a value is fetched before the next patch reaches it.
+    await patched(case, app, shim, environment, "patched", 0, "value-0", 0)
     await app.close()
     await shim.stop()
     return "0, and 1 where the value is empty or long"

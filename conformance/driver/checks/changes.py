@@ -10,10 +10,12 @@ from ..shim import Shim
 
 PATCHES = 20
 BURST = 50
+REFUSALS = 1_200
 
 
 async def through_stream(case):
-    """Twenty patches, a create, a delete and a change of a group, each seen before the next."""
+    """Twenty patches, a create, a delete and a change of a group, each seen before the next, and none
+    of them by the chance of a poll."""
     site = case.site("steady")
     environment, key = site.lease()
     saas = site.saas
@@ -21,22 +23,44 @@ async def through_stream(case):
     await saas.create(environment, "target-segment", group("friends"))
     await saas.create(environment, "flag", in_group("for-friends", "friends"))
     await site.serves(environment, key, "for-friends")
-    app = await case.open(site.url, key, ALICE)
+    shim = await Shim(site.port).start()
+    app = await case.open(shim.url, key, ALICE)
     await site.streaming(environment)
     await app.until([ask("patched"), ask("for-friends")], ["value-0", "value-0"])
     delays = []
     for number in range(1, PATCHES + 1):
         await saas.patch(environment, "flag", "patched", serving(number))
         delays.append(await app.until([ask("patched")], [f"value-{number}"]))
-    await saas.create(environment, "flag", flag("created"))
-    await app.until([ask("created")], ["value-0"])
     await saas.patch(environment, "target-segment", "friends", {"included": listed(["alice"])})
     await app.until([ask("for-friends")], ["value-1"])
-    await saas.delete(environment, "flag", "created")
-    await app.until([ask("created")], ["the default"])
+    for _ in range(3):
+        await saas.create(environment, "flag", flag("created"))
+        await app.until([ask("created")], ["value-0"])
+        before = polls(shim)
+        await saas.delete(environment, "flag", "created")
+        await app.until([ask("created")], ["the default"])
+        if case.sdk.browser or polls(shim) == before:
+            break
+    else:
+        raise Failed("it saw a deletion by polling only")
+    if not case.sdk.browser:
+        # Browsers do not poll while they stream; the others fetch what an event names.
+        for name, events in (("patched", PATCHES), ("friends", 1), ("created", 1)):
+            await eventually(f"{events} fetches of {name}, one an event", lambda: fetched(shim, name, events))
     await app.close()
+    await shim.stop()
     delays.sort()
     return f"a patch took {delays[len(delays) // 2] * 1000:.0f} ms, at most {delays[-1] * 1000:.0f}"
+
+
+def polls(shim):
+    paths = [request.path.partition("?")[0] for request in shim.asked()]
+    return sum(path.endswith(("/feature-configs", "/target-segments")) for path in paths)
+
+
+async def fetched(shim, name, times):
+    paths = [request.path.partition("?")[0] for request in shim.asked()]
+    return sum(path.endswith(f"/{name}") for path in paths) >= times
 
 
 async def together(case):
@@ -121,19 +145,22 @@ async def neighbour(case):
     """A client beside it asks without a pause for what it is refused: this SDK notices nothing."""
     site = case.site("steady")
     environment, key = site.lease()
-    await site.saas.create(environment, "flag", flag("patched", 6))
+    await site.saas.create(environment, "flag", flag("patched", PATCHES + 1))
     await site.serves(environment, key, "patched")
     app = await case.open(site.url, key, ALICE)
     await site.streaming(environment)
     spinner = await start(
-        f"{case.client.name}-spinner", [sys.executable, CLIENTS / "spinner.py", site.url, "12"], pipes=True
+        f"{case.client.name}-spinner", [sys.executable, CLIENTS / "spinner.py", site.url, REFUSALS], pipes=True
     )
-    for number in range(1, 6):
+    said = asyncio.create_task(spinner.communicate())
+    seen = 0
+    while not said.done() or seen < 5:
+        number = seen % PATCHES + 1
         await site.saas.patch(environment, "flag", "patched", serving(number))
         await app.until([ask("patched")], [f"value-{number}"])
-    said = (await spinner.stdout.read()).decode().strip()
-    await spinner.wait()
+        seen += 1
+    said = (await said)[0].decode().strip()
     await app.close()
-    if not said:
-        raise Failed("the neighbour said nothing")
-    return said
+    if spinner.returncode:
+        raise Failed(f"the neighbour: {said}")
+    return f"{seen} patches beside {said}"

@@ -94,7 +94,7 @@ async def compare_vectors(case, url, key, and_rules):
 
 
 async def vectors(case):
-    site = case.site("steady")
+    site = case.site("vectors")
     return await compare_vectors(case, site.url, site.vectors(case)[1], and_rules=False)
 
 

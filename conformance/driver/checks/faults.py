@@ -9,7 +9,7 @@ from ..shim import Shim
 from .evaluation import QUESTIONS, compare
 
 # The slowest SDK comes back a minute after the fault has gone.
-BACK = 150
+BACK = 100
 
 
 async def cuts(case):
@@ -20,17 +20,15 @@ async def cuts(case):
 
 async def cut(case, seconds):
     site = case.site("steady")
-    environment, key = site.lease()
-    await site.saas.create(environment, "flag", flag("patched", 3))
-    await site.serves(environment, key, "patched")
     shim = await Shim(site.port).start()
-    app = await case.open(shim.url, key, ALICE)
     try:
-        await site.streaming(environment)
-        away = asyncio.create_task(shim.cut(seconds))
-        await asyncio.sleep(0.1)
+        app, environment, key = await streaming(case, site, shim.url)
+        shim.cut()
+        over = asyncio.create_task(asyncio.sleep(seconds))
         await site.saas.patch(environment, "flag", "patched", serving(1))
-        await away
+        await site.serves(environment, key, "patched", "v1")
+        await over
+        shim.refusing = False
         took = await app.until([ask("patched")], ["value-1"], BACK)
         await site.streaming(environment, 1, BACK)
         await site.saas.patch(environment, "flag", "patched", serving(2))
@@ -49,12 +47,7 @@ async def restart(world, check):
     opened = {}
 
     async def begin(case):
-        environment, key = site.lease()
-        await site.saas.create(environment, "flag", flag("patched", 4))
-        await site.serves(environment, key, "patched")
-        app = await case.open(site.url, key, ALICE)
-        await site.streaming(environment)
-        opened[case] = (app, environment, key)
+        opened[case] = await streaming(case, site, site.url)
 
     cases = await world.each(check, world.cases, begin)
     for number, signal in ((1, "terminate"), (2, "kill")):
@@ -67,47 +60,68 @@ async def restart(world, check):
         await site.restart(signal, change)
 
         async def back(case):
-            app, environment, _ = opened[case]
+            app, environment, key = opened[case]
             try:
                 took = await app.until([ask("patched")], [f"value-{number}"], BACK)
                 await site.streaming(environment, 1, BACK)
+                if number == 2:
+                    await app.close()
             except Failed as fault:
-                raise Failed(f"after {signal}: {fault}") from None
+                serving = await site.serving_of(environment, key, "patched")
+                told = f"the relay serves {serving}, and has {await site.streams(environment)} streams"
+                raise Failed(f"after {signal}: {fault}; {told}") from None
             return f"back {took:.1f} s after {signal}"
 
         cases = await world.each(check, cases, back, last=number == 2)
-    return opened
 
 
-async def outage(world, check, opened):
+async def streaming(case, site, url):
+    """An SDK on an environment of its own with the flag `patched`; its stream is open."""
+    environment, key = site.lease()
+    await site.saas.create(environment, "flag", flag("patched", 4))
+    await site.serves(environment, key, "patched")
+    app = await case.open(url, key, ALICE)
+    await site.streaming(environment)
+    return app, environment, key
+
+
+async def outage(world, check):
     """SaaS, then Redis, gone for a while: evaluations, streams and new SDKs notice nothing."""
     site = world.sites["restart"]
-    fresh, before = {}, {}
+    opened, shims, fresh = {}, {}, {}
+
+    async def begin(case):
+        shims[case] = await Shim(site.port).start()
+        opened[case] = await streaming(case, site, shims[case].url)
 
     async def during(case):
-        app, environment, key = opened[case]
-        before[case] = await site.streams(environment)
-        fresh[case] = await case.open(site.url, key, ALICE)
+        app, _, key = opened[case]
+        fresh[case] = await case.open(shims[case].url, key, ALICE)
         for one in (app, fresh[case]):
             given = await one.values([ask("patched")])
-            if given != ["value-2"]:
+            if given != ["value-0"]:
                 raise Failed(f"without {what} it gives {given}")
-        await site.streaming(environment, before[case] + 1)
+
+        async def streams():
+            return len(shims[case].asked("/stream")) > number
+
+        await eventually(f"the stream of an SDK that came without {what}", streams)
 
     async def after(case):
-        _, environment, _ = opened[case]
-        if await site.streams(environment) != before[case] + 1:
-            raise Failed(f"without {what} a stream ended")
+        streams = len(shims[case].asked("/stream"))
+        if streams != number + 1:
+            raise Failed(f"without {what} a stream ended: {streams} were opened, by {number + 1} SDKs")
         await fresh[case].close()
 
     async def changed(case):
         app, environment, _ = opened[case]
-        await site.saas.patch(environment, "flag", "patched", serving(3))
-        await app.until([ask("patched")], ["value-3"], BACK)
+        await site.saas.patch(environment, "flag", "patched", serving(1))
+        await app.until([ask("patched")], ["value-1"], BACK)
         await app.close()
+        await shims[case].stop()
 
-    cases = [case for case in world.cases if case in opened]
-    for what, gone, back in outages(site):
+    cases = await world.each(check, world.cases, begin)
+    for number, (what, gone, back) in enumerate(outages(site), 1):
         await gone()
         cases = await world.each(check, cases, during)
         await asyncio.sleep(5)
@@ -120,8 +134,7 @@ def outages(site):
     """What goes away: SaaS, and Redis where there is one; how it goes, and how it comes back."""
 
     async def saas_gone():
-        await site.upstream.cut(0)
-        site.upstream.refusing = True
+        site.upstream.cut()
 
     async def saas_back():
         site.upstream.refusing = False
@@ -136,17 +149,22 @@ def outages(site):
 
 async def cold(world, check):
     """SDKs start while the relay has nothing yet to serve: they initialise as soon as it has."""
+    servers = [case for case in world.cases if not case.sdk.browser]
+    took = {case: [] for case in world.cases}
     await asyncio.gather(
-        start_cold(world, check, "cold", world.cases, seconds=6),
+        # Held: what they asked first is what they are answered.
+        start_cold(world, check, "cold", took, world.cases, seconds=6, most=1),
         # Longer than the relay holds a request: those that ask again come in.
-        start_cold(world, check, "late", [case for case in world.cases if not case.sdk.browser], seconds=26),
+        start_cold(world, check, "late", took, servers, seconds=26, most=None),
     )
     for case in world.cases:
         if (check, case.sdk.key) not in world.found:
-            world.note(check, case.sdk, True)
+            after = " and ".join(f"{seconds:.1f}" for seconds in took[case])
+            world.note(check, case.sdk, True, f"{after} s after SaaS came")
 
 
-async def start_cold(world, check, name, cases, seconds):
+async def start_cold(world, check, name, took, cases, seconds, most):
+    """SaaS comes `seconds` late. Nobody authenticates more than `most` times."""
     site = world.sites[name]
     site.upstream.refusing = True
     await site.start(wait=False)
@@ -156,18 +174,25 @@ async def start_cold(world, check, name, cases, seconds):
         return status == 200
 
     await eventually("the relay listening", listens)
-    served = False
+    loop = asyncio.get_running_loop()
+    came = None
 
     async def initialise(case):
+        shim = await Shim(site.port).start()
         app = case.app()
-        ready = await app.open(site.url, site.kinds[1], ALICE, seconds=seconds + 90)
-        if not ready or not served:
+        ready = await app.open(shim.url, site.kinds[1], ALICE, seconds=seconds + 90)
+        if not ready or not came:
             what = "before there was anything" if ready else "never"
             raise Failed(f"SaaS {seconds} s late: it initialised {what}")
+        took[case].append(loop.time() - came)
         compare(await app.values(QUESTIONS))
+        times = len(shim.asked("/client/auth"))
+        if most and times > most:
+            raise Failed(f"SaaS {seconds} s late: it had to authenticate {times} times")
         await app.close()
+        await shim.stop()
 
     starting = asyncio.create_task(world.each(check, cases, initialise))
     await asyncio.sleep(seconds)
-    served, site.upstream.refusing = True, False
+    came, site.upstream.refusing = loop.time(), False
     await starting

@@ -7,7 +7,7 @@ import uuid
 
 from ..flags import ALICE, ask, flag, serving
 from ..paths import BIN
-from ..process import end, free_port, start, temporary_folder
+from ..process import end, start, temporary_folder
 from .evaluation import KINDS, QUESTIONS, compare
 
 from ..relay import Watched
@@ -16,13 +16,13 @@ from ..relay import Watched
 class Offline(Watched):
     """A relay in offline mode, with an environment for each SDK."""
 
-    def __init__(self, sdks):
+    def __init__(self, world):
         self.folder = temporary_folder()
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.name = "offline"
+        self.at()
+        self.name = f"{world.name}-offline"
+        self.broken = world.broken
         self.serving = None
-        self.leases = {sdk: (str(uuid.uuid4()), str(uuid.uuid4())) for sdk in sdks}
+        self.leases = {sdk: (str(uuid.uuid4()), str(uuid.uuid4())) for sdk in world.sdks}
 
     async def start(self):
         for environment, key in self.leases.values():
@@ -30,9 +30,10 @@ class Offline(Watched):
             self.write(environment, "feature_config", [*KINDS, flag("edited")])
             self.write(environment, "segments", [])
             self.write(environment, "targets", [])
-        settings = {"OFFLINE": "true", "CONFIG_DIR": self.folder, "AUTH_SECRET": "conformance", "PORT": str(self.port)}
-        self.serving = await start("offline-relay", [BIN / "ff-relay"], settings)
+        settings = {"OFFLINE": "true", "CONFIG_DIR": self.folder, "AUTH_SECRET": "conformance", "PORT": str(self.listens)}
+        self.serving = await start(f"{self.name}-relay", [BIN / "ff-relay"], settings)
         await self.ready()
+        await self.mutate(self.broken)
 
     def write(self, environment, name, value):
         """Replaces a file as a whole, as an editor or a mounted volume does."""
@@ -46,6 +47,8 @@ class Offline(Watched):
     async def stop(self):
         if self.serving:
             await end(self.serving)
+        if self.mutant:
+            await self.mutant.stop()
 
 
 async def offline(case):

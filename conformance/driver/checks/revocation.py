@@ -3,12 +3,12 @@
 import asyncio
 
 from ..flags import ALICE, ask
-from ..process import Failed
+from ..process import Failed, eventually
 from ..shim import Shim
 
 WATCHED = 20
-# Of one SDK in that time: the Go SDK, the busiest, is allowed its retries, and no one a loop.
-MOST = 40
+# Of one SDK in that time: its retries, of which none has needed more than four, and no loop.
+MOST = 20
 
 
 async def key_revoked(case):
@@ -26,7 +26,7 @@ async def taken_away(case, path):
     app = await case.open(shim.url, key, ALICE)
     await site.streaming(environment)
     await site.saas.admin("DELETE", path(environment, key))
-    await site.streaming(environment, 0)
+    await eventually("the end of its stream", shim.streamless)
     before = len(shim.requests)
     await asyncio.sleep(WATCHED)
     requests = len(shim.requests) - before

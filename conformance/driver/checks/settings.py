@@ -35,6 +35,10 @@ def make_certificates():
         "x509", "-req", "-in", "relay.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
         "-days", "300", "-extfile", "extensions", "-out", "cert.pem",
     )
+    openssl("req", "-x509", *key, "-keyout", "other.key", "-out", "other.pem", "-days", "300", "-subj", "/CN=nobody",
+            "-addext", "subjectAltName=IP:127.0.0.1")
+    # What the driver itself trusts.
+    (TLS / "trusted.pem").write_text((TLS / "ca.pem").read_text() + (TLS / "other.pem").read_text())
     shutil.rmtree(BROWSER_HOME, ignore_errors=True)
     trusted = BROWSER_HOME / ".pki" / "nssdb"
     trusted.mkdir(parents=True)
@@ -42,5 +46,7 @@ def make_certificates():
         subprocess.run(["certutil", "-d", f"sql:{trusted}", *arguments], check=True, capture_output=True)
 
 
-def tls_settings():
-    return {"TLS_ENABLED": "true", "TLS_CERT": str(TLS / "cert.pem"), "TLS_KEY": str(TLS / "key.pem")}
+def tls_settings(broken=None):
+    """The relay's certificate; with a mutation, one that it brings."""
+    cert, key = (broken and broken.certificate) or ("cert.pem", "key.pem")
+    return {"TLS_ENABLED": "true", "TLS_CERT": str(TLS / cert), "TLS_KEY": str(TLS / key)}
