@@ -120,6 +120,11 @@ async fn cpu_and_heap_profiles_are_readable_by_go() {
                 top.contains("Type: inuse_space") && top.contains("ff_relay::"),
                 "{top}"
             );
+            // Memory is charged to whoever asked for it.
+            assert!(
+                !top.contains("prof_backtrace") && !top.contains("_rjem_"),
+                "{top}"
+            );
         }
     }
     for (path, status) in [

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jemalloc_pprof::PROF_CTL;
 
-use super::ProfileError;
+use super::{ProfileError, frames};
 
 /// Begins to sample: what is allocated from now on shows in profiles. `scratch` is one more place to
 /// write to where there is no temporary folder, as in an image from scratch: the allocator hands its
@@ -34,9 +34,13 @@ pub async fn heap() -> Result<Vec<u8>, ProfileError> {
     let Some(control) = PROF_CTL.as_ref() else {
         return Err(ProfileError::NoSamples);
     };
-    let dumped = tokio::task::spawn_blocking(|| control.blocking_lock().dump_pprof());
-    let dumped = dumped.await.map_err(|error| error.to_string());
+    let dump = || {
+        let dumped = control.blocking_lock().dump_pprof();
+        let profile = dumped.map_err(|error| error.to_string())?;
+        frames::without_allocator(&profile).map_err(|error| error.to_string())
+    };
+    let dumped = tokio::task::spawn_blocking(dump).await;
     dumped
-        .and_then(|dumped| dumped.map_err(|error| error.to_string()))
+        .unwrap_or_else(|error| Err(error.to_string()))
         .map_err(ProfileError::Failed)
 }

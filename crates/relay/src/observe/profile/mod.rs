@@ -3,6 +3,7 @@
 
 mod cloud;
 mod cpu;
+mod frames;
 mod heap;
 
 pub use cloud::CloudProfiler;
