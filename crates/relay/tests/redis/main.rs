@@ -16,5 +16,6 @@ mod outages;
 mod primaries;
 mod rights;
 mod secrets;
+mod starts;
 mod topologies;
 mod troubles;

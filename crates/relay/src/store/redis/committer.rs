@@ -243,15 +243,20 @@ impl Committer {
         Ok(())
     }
 
-    /// The inventory of what is written, with `now` besides it or not at all.
+    /// The inventory of what is written, with `now` besides it or not at all. What was never looked
+    /// at, because Redis was away then, may be there from an earlier run: to leave it out would hide
+    /// it from replicas that begin.
     fn inventory_with(
         &self,
         now: &HashMap<EnvironmentId, Option<Arc<Environment>>>,
         union: bool,
     ) -> String {
+        let held = self.parts.relay.environments();
         let written = self.written.values().filter_map(|w| w.snapshot.as_deref());
         let coming = now.values().filter_map(Option::as_deref).filter(|_| union);
-        inventory_json(written.chain(coming))
+        let is_unseen = |e: &&Arc<Environment>| !self.written.contains_key(e.id());
+        let unseen = held.iter().filter(is_unseen).map(|e| &**e);
+        inventory_json(written.chain(coming).chain(unseen))
     }
 }
 
