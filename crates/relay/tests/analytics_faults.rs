@@ -8,13 +8,18 @@ mod common;
 
 use std::{
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use common::{Relay, deployed::METRICS, process::process, simulator};
+use common::{
+    Relay,
+    deployed::METRICS,
+    process::{Printed, process},
+    simulator,
+};
 use ff_redis_servers::{Client, Data, Redis, Reply};
 use ff_saas_sim::{Endpoint, Fault, Simulator};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -48,14 +53,34 @@ struct Place {
     url: RwLock<String>,
     relay: Option<Relay>,
     variables: Vec<(String, String)>,
+    /// What all relays of the test have printed.
+    said: Said,
+    redis: Client,
+}
+
+/// What relays print, with their names.
+type Said = Arc<Mutex<Vec<(&'static str, Printed)>>>;
+
+/// The last lines of each, but for its requests.
+fn last_lines(said: &Said) -> String {
+    let lines_of = |(name, printed): &(&str, Printed)| {
+        let text = printed.text();
+        let lines = text.lines().filter(|l| !l.contains("ff_relay::request"));
+        let lines: Vec<_> = lines.collect();
+        let last = lines[lines.len().saturating_sub(30)..].join("\n");
+        format!("--- {name}:\n{last}\n")
+    };
+    said.lock().unwrap().iter().map(lines_of).collect()
 }
 
 impl Place {
-    async fn begin(variables: Vec<(String, String)>) -> Self {
+    async fn begin(variables: Vec<(String, String)>, redis: &Redis, said: &Said) -> Self {
         let mut place = Self {
             url: RwLock::default(),
             relay: None,
             variables,
+            said: said.clone(),
+            redis: redis.client(),
         };
         place.start().await;
         place
@@ -68,12 +93,16 @@ impl Place {
             .map(|(k, v)| (k.as_str(), v.as_str()))
             .collect();
         let (relay, printed) = process(&variables);
+        let is_replica = variables.contains(&("READ_REPLICA", "true"));
+        let name = if is_replica { "replica" } else { "primary" };
+        self.said.lock().unwrap().push((name, printed));
         let started = Instant::now();
         patiently("a relay that is ready", async || {
             assert!(
                 started.elapsed() < PATIENCE / 2,
-                "not ready: {}",
-                printed.text()
+                "{name} is not ready: {}; Redis has {:?}",
+                last_lines(&self.said),
+                self.redis.ask(&["KEYS", "*"])
             );
             let asked = relay.http.get(format!("{}/readyz", relay.url)).send().await;
             asked.is_ok_and(|answer| answer.status() == 200)
@@ -273,12 +302,17 @@ async fn no_metric_that_was_answered_as_safe_is_lost() {
     let (seconds, seed) = (asked("FF_FAULTS_SECONDS", 5), asked("FF_FAULTS_SEED", 7));
     let mut random = StdRng::seed_from_u64(seed);
     let saas = simulator(1, 6).await;
-    let mut redis = Redis::start().unwrap();
+    let (mut redis, said) = (Redis::start().unwrap(), Said::default());
     let data = tempfile::tempdir().unwrap();
     // The primary's own posts are safe on disk, the replica's in Redis.
     let data_dir = [("DATA_DIR", data.path().to_str().unwrap())];
-    let primary = Place::begin(settings(&saas, &redis, &data_dir)).await;
-    let replica = Place::begin(settings(&saas, &redis, &[("READ_REPLICA", "true")])).await;
+    let primary = Place::begin(settings(&saas, &redis, &data_dir), &redis, &said).await;
+    let replica = Place::begin(
+        settings(&saas, &redis, &[("READ_REPLICA", "true")]),
+        &redis,
+        &said,
+    )
+    .await;
     let Senders {
         environment,
         places,
@@ -346,48 +380,5 @@ async fn no_metric_that_was_answered_as_safe_is_lost() {
             safe > 0 && total >= safe,
             "seed {seed}, sender {number}: {total} of {safe}"
         );
-    }
-}
-
-/// Where nobody is killed between a post and its acknowledgement, each counts once.
-#[tokio::test(flavor = "multi_thread")]
-async fn without_kills_every_post_counts_once() {
-    let seed = asked("FF_FAULTS_SEED", 7);
-    let mut random = StdRng::seed_from_u64(seed);
-    let saas = simulator(1, 6).await;
-    let redis = Redis::start().unwrap();
-    let primary = Place::begin(settings(&saas, &redis, &[])).await;
-    let replica = Place::begin(settings(&saas, &redis, &[("READ_REPLICA", "true")])).await;
-    let Senders {
-        environment,
-        places,
-        count,
-        stop,
-        mut running,
-    } = Senders::begin(&saas, primary, replica).await;
-    for _ in 0..12 {
-        let refusal = [
-            None,
-            Some(Fault::Status(503, None)),
-            Some(Fault::Status(429, Some(1))),
-        ];
-        saas.fault(
-            Endpoint::Metrics,
-            refusal[random.random_range(0..3)].clone(),
-        );
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    saas.fault(Endpoint::Metrics, None);
-    stop.store(true, Ordering::Relaxed);
-    while running.join_next().await.is_some() {}
-    let [primary, replica] = &places;
-    replica.lock().await.relay.take().unwrap().stop().await;
-    patiently("all read", async || all_read(&redis.client())).await;
-    primary.lock().await.relay.take().unwrap().stop().await;
-    for (number, count) in count.iter().enumerate() {
-        let answered = count.safe.load(Ordering::Relaxed) + count.memory.load(Ordering::Relaxed);
-        assert_eq!(count.unknown.load(Ordering::Relaxed), 0);
-        let total = saas.metric_count(&environment, &format!("sender-{number}"), "v");
-        assert_eq!(total, answered, "seed {seed}, sender {number}");
     }
 }

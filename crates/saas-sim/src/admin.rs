@@ -267,6 +267,7 @@ async fn set_fault(
         (.., Some("hang")) => Fault::Hang,
         (.., Some("truncate")) => Fault::Truncate,
         (.., Some("cut")) => Fault::Cut,
+        (.., Some("unanswered")) => Fault::Unanswered,
         _ => {
             let takes = "a fault is {\"status\":…}, {\"delayMs\":…}, {\"body\":…} or {\"kind\":\"hang|truncate|cut\"}";
             return Err((StatusCode::BAD_REQUEST, takes.into()));

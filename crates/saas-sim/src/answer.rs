@@ -71,6 +71,14 @@ pub(crate) async fn with_fault(
             broken(vec![Ok(half), Err("cut")])
         }
         Some(Fault::Cut) => broken(vec![Err("cut")]),
+        Some(Fault::Unanswered) => {
+            app.read(|model| {
+                model.is_unanswered = true;
+                drop(answer(model));
+                model.is_unanswered = false;
+            });
+            broken(vec![Err("cut")])
+        }
     }
 }
 

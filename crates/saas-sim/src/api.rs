@@ -247,7 +247,7 @@ async fn metrics(State(app): State<App>, Path(id): Path<String>, request: Reques
             let flag = attribute("featureIdentifier").or_else(|| attribute("featureName"));
             let variation = attribute("variationIdentifier").unwrap_or_default();
             let key = (id.clone(), flag.unwrap_or_default(), variation);
-            *model.totals.entry(key).or_default() += entry["count"].as_i64().unwrap_or(0);
+            model.add_metric(key, entry["count"].as_i64().unwrap_or(0));
         }
         StatusCode::OK.into_response()
     })

@@ -64,8 +64,10 @@ pub enum Fault {
     Truncate,
     /// 200 with this body.
     Body(String),
-    /// The connection is cut without an answer.
+    /// The connection is cut without an answer, and nothing was done.
     Cut,
+    /// What was asked for is done, and the connection is cut without an answer.
+    Unanswered,
 }
 
 struct Held {

@@ -361,16 +361,13 @@ impl Simulator {
 
     /// The total that was counted of a flag's variation; an empty variation counts all.
     pub fn metric_count(&self, environment: &str, flag: &str, variation: &str) -> i64 {
-        self.shared.read(|model| {
-            let matches = |(e, f, v): &(String, String, String)| {
-                e == environment && f == flag && (variation.is_empty() || v == variation)
-            };
-            model
-                .totals
-                .iter()
-                .filter(|(key, _)| matches(key))
-                .map(|(_, count)| count)
-                .sum()
-        })
+        let key = (environment, flag, variation);
+        self.shared.read(|model| model::sum(&model.totals, key))
+    }
+
+    /// What of that came in posts that got no answer, by [`Fault::Unanswered`].
+    pub fn unanswered_count(&self, environment: &str, flag: &str, variation: &str) -> i64 {
+        let key = (environment, flag, variation);
+        self.shared.read(|model| model::sum(&model.unanswered, key))
     }
 }

@@ -47,6 +47,18 @@ impl Environment {
     }
 }
 
+/// Counts by environment, flag and variation.
+pub(crate) type Totals = HashMap<(String, String, String), i64>;
+
+/// What was counted of a flag's variation; an empty variation counts all.
+pub(crate) fn sum(totals: &Totals, (environment, flag, variation): (&str, &str, &str)) -> i64 {
+    let matches = |(e, f, v): &(String, String, String)| {
+        e == environment && f == flag && (variation.is_empty() || v == variation)
+    };
+    let counts = totals.iter().filter(|(key, _)| matches(key));
+    counts.map(|(_, count)| count).sum()
+}
+
 pub(crate) struct Model {
     pub(crate) environments: BTreeMap<String, Environment>,
     pub(crate) proxy_key: String,
@@ -54,7 +66,11 @@ pub(crate) struct Model {
     /// Keys before this one that are still good: a buffered rotation.
     pub(crate) former_keys: Vec<String>,
     pub(crate) token_generation: u64,
-    pub(crate) totals: HashMap<(String, String, String), i64>,
+    pub(crate) totals: Totals,
+    /// Of those, what whoever posted it does not know.
+    pub(crate) unanswered: Totals,
+    /// The request under way gets no answer.
+    pub(crate) is_unanswered: bool,
     pub(crate) seen: VecDeque<Seen>,
     pub(crate) options: Options,
     made: usize,
@@ -153,6 +169,8 @@ impl Model {
             former_keys: Vec::new(),
             token_generation: 0,
             totals: HashMap::new(),
+            unanswered: HashMap::new(),
+            is_unanswered: false,
             seen: VecDeque::new(),
             options: options.clone(),
             made: 0,
@@ -162,6 +180,13 @@ impl Model {
             model.add_environment();
         }
         model
+    }
+
+    pub(crate) fn add_metric(&mut self, key: (String, String, String), count: i64) {
+        if self.is_unanswered {
+            *self.unanswered.entry(key.clone()).or_default() += count;
+        }
+        *self.totals.entry(key).or_default() += count;
     }
 
     pub(crate) fn remember(&mut self, seen: Seen) {
