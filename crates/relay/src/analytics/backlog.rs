@@ -8,78 +8,17 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
+mod elsewhere;
+mod limits;
+
 use super::{
-    aggregate::{Aggregate, Bounds, Dropped},
+    aggregate::{Aggregate, Dropped},
     journal::Mark,
 };
 use crate::{backoff::Backoff, state::EnvironmentId};
-
-/// How much is held in memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Environments; SaaS assigns a thousand to a proxy key.
-    pub environments: usize,
-    /// Of one environment.
-    pub each: Bounds,
-    /// Bytes of all environments, for those with more than their fair share.
-    pub all_bytes: usize,
-    /// What each may have beyond that: a flood of one environment takes nothing from another.
-    pub share: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            environments: 2_000,
-            each: Bounds {
-                entries: 10_000,
-                targets: 20_000,
-                bytes: 8 << 20,
-            },
-            all_bytes: 48 << 20,
-            share: 16 << 10,
-        }
-    }
-}
-
-/// When and how much is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// From the first metric of an environment to their post.
-    pub interval: Duration,
-    /// An environment with a body of this size is sent before its time, and none larger.
-    pub early: usize,
-    /// Waits after a failure, doubling from the first to the last.
-    pub first_retry: Duration,
-    /// The longest.
-    pub most_retry: Duration,
-    /// Environments that are sent at once; half of them may be such as failed last.
-    pub at_once: usize,
-}
-
-impl Pace {
-    /// Posts to SaaS, every so often or as soon as 1 MB has gathered.
-    pub fn to_saas(interval: Duration) -> Self {
-        Self {
-            interval,
-            early: 1_000_000,
-            first_retry: Duration::from_secs(1).min(interval),
-            most_retry: Duration::from_mins(2),
-            at_once: 8,
-        }
-    }
-
-    /// Appends to the Redis stream: soon, but not one message for each post of a busy environment.
-    pub fn to_stream() -> Self {
-        Self {
-            interval: Duration::from_millis(20),
-            early: 1_000_000,
-            first_retry: Duration::from_millis(50),
-            most_retry: Duration::from_secs(5),
-            at_once: 64,
-        }
-    }
-}
+use elsewhere::{Holding, messages, records};
+use limits::bounds;
+pub use limits::{Limits, Pace};
 
 /// Tells whoever posted that it is safe.
 pub(super) type Waiter = oneshot::Sender<super::Receipt>;
@@ -108,7 +47,10 @@ pub(super) struct Batch {
     pub(super) waiters: Vec<Waiter>,
     since: Option<Instant>,
     backoff: Option<Backoff>,
+    /// What it had of memory, messages and time when it left.
     memory: usize,
+    messages: usize,
+    due: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -116,8 +58,16 @@ struct Waiting {
     batch: Batch,
     due: Option<Instant>,
     is_sent: bool,
+    /// Its messages are about to be replaced by fewer, or by a record.
+    is_moving: bool,
     /// Part of it is in memory alone though there is a journal.
     is_exposed: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.batch.aggregate.is_empty() && self.batch.marks.is_empty()
+    }
 }
 
 /// The sizes of what waits.
@@ -140,6 +90,7 @@ pub(super) struct Backlog {
     due: [BTreeSet<(Instant, EnvironmentId)>; 2],
     on_their_way: [usize; 2],
     memory: usize,
+    holding: Holding,
     limits: Limits,
     pace: Pace,
     /// Everything is due, whatever failed.
@@ -154,6 +105,7 @@ impl Backlog {
             due: Default::default(),
             on_their_way: [0; 2],
             memory: 0,
+            holding: Holding::default(),
             limits,
             pace,
             flushing: false,
@@ -179,6 +131,7 @@ impl Backlog {
         let before = batch.aggregate.memory();
         let dropped = batch.aggregate.merge(arrival.aggregate, &bounds);
         self.memory = self.memory - before + batch.aggregate.memory();
+        self.holding.all += usize::from(matches!(arrival.mark, Some(Mark::Message(_))));
         batch.marks.extend(arrival.mark);
         batch.waiters.extend(arrival.waiter);
         let since = arrival.since.unwrap_or(now);
@@ -198,28 +151,36 @@ impl Backlog {
 
     /// An environment whose time has come, with all that waits of it.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(EnvironmentId, Batch)> {
-        let is_due = |kind: &usize| {
-            let first = self.due[*kind].first();
-            self.has_room(*kind) && first.is_some_and(|(time, _)| *time <= now)
-        };
-        let kind = [0, 1].into_iter().find(is_due)?;
-        let (_, environment) = self.due[kind].pop_first()?;
-        let waiting = self.environments.get_mut(&environment)?;
-        (waiting.due, waiting.is_sent) = (None, true);
-        let mut batch = std::mem::take(&mut waiting.batch);
-        batch.memory = batch.aggregate.memory();
-        self.on_their_way[kind] += 1;
-        Some((environment, batch))
+        loop {
+            let is_due = |kind: &usize| {
+                let first = self.due[*kind].first();
+                self.has_room(*kind) && first.is_some_and(|(time, _)| *time <= now)
+            };
+            let kind = [0, 1].into_iter().find(is_due)?;
+            let (_, environment) = self.due[kind].pop_first()?;
+            let waiting = self.environments.get_mut(&environment)?;
+            if waiting.is_empty() {
+                // All of it was moved, and somebody else has it.
+                self.environments.remove(&environment);
+                continue;
+            }
+            (waiting.due, waiting.is_sent) = (None, true);
+            let mut batch = std::mem::take(&mut waiting.batch);
+            self.leaves(&mut batch);
+            self.on_their_way[kind] += 1;
+            return Some((environment, batch));
+        }
     }
 
     /// A batch was sent whole.
     pub(super) fn sent(&mut self, environment: &EnvironmentId, batch: &Batch, now: Instant) {
         self.back(batch);
+        self.holding.less(messages(batch));
         let Some(waiting) = self.environments.get_mut(environment) else {
             return;
         };
         waiting.is_sent = false;
-        if waiting.batch.aggregate.is_empty() && waiting.batch.marks.is_empty() {
+        if waiting.is_empty() {
             self.environments.remove(environment);
         } else {
             self.schedule(environment, now);
@@ -243,8 +204,19 @@ impl Backlog {
         if self.flushing {
             pause = pause.min(Duration::from_secs(1));
         }
+        let dropped = self.put_back(environment, batch);
+        if let Some(waiting) = self.environments.get_mut(environment) {
+            waiting.is_sent = false;
+        }
+        self.set_due(environment, Some(now + pause));
+        dropped
+    }
+
+    /// Puts a batch under what came after it.
+    fn put_back(&mut self, environment: &EnvironmentId, batch: Batch) -> Dropped {
+        // It may be another kind of environment now.
+        self.set_due(environment, None);
         let waiting = self.environments.entry(environment.clone()).or_default();
-        waiting.is_sent = false;
         let later = std::mem::replace(&mut waiting.batch, batch);
         let batch = &mut waiting.batch;
         self.memory = self.memory - later.aggregate.memory() + batch.aggregate.memory();
@@ -252,16 +224,27 @@ impl Backlog {
         let bounds = bounds(&self.limits, self.memory, before);
         let dropped = batch.aggregate.merge(later.aggregate, &bounds);
         self.memory = self.memory - before + batch.aggregate.memory();
+        batch.since = [batch.since, later.since].into_iter().flatten().min();
         batch.marks.extend(later.marks);
         batch.waiters.retain(|waiter| !waiter.is_closed());
         batch.waiters.extend(later.waiters);
-        self.set_due(environment, Some(now + pause));
         dropped
+    }
+
+    /// A batch goes away, and still takes its room.
+    fn leaves(&mut self, batch: &mut Batch) {
+        (batch.memory, batch.messages) = (batch.aggregate.memory(), messages(batch));
+        self.holding.away += batch.messages;
+    }
+
+    fn is_back(&mut self, batch: &Batch) {
+        self.memory -= batch.memory;
+        self.holding.away -= batch.messages;
     }
 
     fn back(&mut self, batch: &Batch) {
         self.on_their_way[kind(batch)] -= 1;
-        self.memory -= batch.memory;
+        self.is_back(batch);
     }
 
     /// Makes everything due, and whatever comes.
@@ -295,41 +278,6 @@ impl Backlog {
             depth.oldest = [depth.oldest, batch.since].into_iter().flatten().min();
         }
         depth
-    }
-
-    /// Something could not be kept besides memory: all that waits may be concerned.
-    pub(super) fn expose_all(&mut self) {
-        for waiting in self.environments.values_mut() {
-            waiting.is_exposed = true;
-        }
-    }
-
-    /// An environment whose records are worth to be replaced by one of all that waits of it: its
-    /// metrics are partly in memory alone, or the records are `wasteful` and much larger.
-    pub(super) fn rewritable(&self, wasteful: bool) -> Option<EnvironmentId> {
-        let is_worth = |waiting: &Waiting| {
-            let records = records(&waiting.batch);
-            let waste = records.saturating_sub(waiting.batch.aggregate.body_bytes());
-            !waiting.batch.aggregate.is_empty()
-                && (waiting.is_exposed || (wasteful && waste > records / 2 && records > 16 << 10))
-        };
-        let found = self
-            .environments
-            .iter()
-            .find(|(_, waiting)| is_worth(waiting));
-        found.map(|(environment, _)| environment.clone())
-    }
-
-    /// Has `rewrite` replace the marks of an environment.
-    pub(super) fn rewrite(
-        &mut self,
-        environment: &EnvironmentId,
-        rewrite: impl FnOnce(&Aggregate, &mut Vec<Mark>),
-    ) {
-        if let Some(waiting) = self.environments.get_mut(environment) {
-            rewrite(&waiting.batch.aggregate, &mut waiting.batch.marks);
-            waiting.is_exposed = false;
-        }
     }
 
     fn has_room(&self, kind: usize) -> bool {
@@ -375,22 +323,4 @@ impl Backlog {
 /// 1 for what failed last, else 0.
 fn kind(batch: &Batch) -> usize {
     batch.backoff.is_some().into()
-}
-
-fn records(batch: &Batch) -> usize {
-    let size = |mark: &Mark| match mark {
-        Mark::Record(_, size) => *size,
-        Mark::Message(_) => 0,
-    };
-    batch.marks.iter().map(size).sum()
-}
-
-/// What an environment with `held` bytes may hold while all together hold `memory`.
-fn bounds(limits: &Limits, memory: usize, held: usize) -> Bounds {
-    let others = memory - held;
-    let fair = limits.all_bytes.saturating_sub(others);
-    Bounds {
-        bytes: limits.each.bytes.min(fair.max(limits.share)),
-        ..limits.each
-    }
 }

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::{Instant, MissedTickBehavior},
 };
 
 use super::{
-    Acknowledge, Analytics, Depth, Journal, Limits, Mark, Pace, Post, Receipt, StreamId,
+    Acknowledge, Analytics, Appended, Depth, Journal, Limits, Mark, Pace, Post, Receipt, StreamId,
     aggregate::Dropped,
     backlog::{Arrival, Backlog, Batch},
     send::{self, Sent},
@@ -30,10 +30,16 @@ use crate::{
     state::EnvironmentId,
 };
 
+mod moves;
+
+use moves::Moved;
+
 /// Between looks at how much there is.
 const LOOK: Duration = Duration::from_secs(1);
 /// Records that are larger than what they sum up to, and this, are summed up on disk too.
 const WASTE: usize = 32 << 20;
+/// Why what came is dropped.
+const FULL: &str = "the bound of the relay's memory is reached";
 /// Environments whose records are summed up at a look.
 const REWRITES: usize = 16;
 
@@ -77,8 +83,13 @@ pub struct Forwarder {
     setup: Setup,
     messages: mpsc::UnboundedReceiver<Message>,
     is_crowded: Arc<AtomicBool>,
+    /// Messages that are being replaced, by a record or by fewer.
+    moves: FuturesUnordered<BoxFuture<'static, Moved>>,
+    /// After a move that failed.
+    no_move_before: Option<Instant>,
     flushes: Vec<oneshot::Sender<()>>,
     failing: Throttle,
+    crowding: Throttle,
     dropping: HashMap<&'static str, (Throttle, u64)>,
 }
 
@@ -91,8 +102,11 @@ impl Setup {
             setup: self,
             messages,
             is_crowded: handle.is_crowded.clone(),
+            moves: FuturesUnordered::new(),
+            no_move_before: None,
             flushes: Vec::new(),
             failing: Throttle::new(),
+            crowding: Throttle::new(),
             dropping: HashMap::new(),
         };
         (handle, forwarder)
@@ -118,6 +132,7 @@ impl Forwarder {
                 let (post, metrics) = (&*post, counted.then_some(&*metrics));
                 under_way.push(send::send(post, metrics, environment, batch, pace.early));
             }
+            self.make_room(&mut backlog, pace.early);
             self.tell_flushed(&backlog);
             let is_crowded = !backlog.has_space();
             self.is_crowded.store(is_crowded, Ordering::Relaxed);
@@ -129,19 +144,20 @@ impl Forwarder {
                 }
             };
             tokio::select! {
-                            message = self.messages.recv(), if is_open => match message {
-                                Some(Message::Arrived(arrived)) => self.arrived(&mut backlog, *arrived),
-            Some(Message::Flush(done)) => {
-                                    backlog.flush(Instant::now());
-                                    self.flushes.push(done);
-                                }
-                                // Nobody posts any more; what waits is still sent.
-                                None => is_open = false,
-                            },
-                            Some(sent) = under_way.next() => self.sent(&mut backlog, sent),
-                            () = due => {}
-                            _ = look.tick() => self.look(&mut backlog),
-                        }
+                message = self.messages.recv(), if is_open => match message {
+                    Some(Message::Arrived(arrived)) => self.arrived(&mut backlog, *arrived),
+                    Some(Message::Flush(done)) => {
+                        backlog.flush(Instant::now());
+                        self.flushes.push(done);
+                    }
+                    // Nobody posts any more; what waits is still sent.
+                    None => is_open = false,
+                },
+                Some(sent) = under_way.next() => self.sent(&mut backlog, sent),
+                Some(moved) = self.moves.next() => self.moved(&mut backlog, moved),
+                () = due => {}
+                _ = look.tick() => self.look(&mut backlog),
+            }
         }
     }
 
@@ -158,11 +174,7 @@ impl Forwarder {
     fn arrived(&mut self, backlog: &mut Backlog, arrived: Arrived) {
         let environment = &arrived.environment;
         let (dropped, refused) = backlog.add(environment, arrived.arrival, Instant::now());
-        self.dropped(
-            environment,
-            &dropped,
-            "the bound of the relay's memory is reached",
-        );
+        self.dropped(environment, &dropped, FULL);
         if let Some(arrival) = refused {
             self.forget(arrival.mark.as_slice());
         }
@@ -200,11 +212,7 @@ impl Forwarder {
             self.rewrite(&environment, &batch.aggregate.body(), &mut batch.marks);
         }
         let dropped = backlog.failed(&environment, batch, retry_after, (now, rand::random()));
-        self.dropped(
-            &environment,
-            &dropped,
-            "the bound of the relay's memory is reached",
-        );
+        self.dropped(&environment, &dropped, FULL);
     }
 
     /// All of a batch is where it belongs.
@@ -226,17 +234,31 @@ impl Forwarder {
         }
     }
 
-    /// Replaces the records among `marks` by one with this body.
+    /// Replaces the records among `marks` by one with this body; the messages follow once it is on
+    /// disk.
     fn rewrite(&self, environment: &EnvironmentId, body: &[u8], marks: &mut Vec<Mark>) {
         let Some(journal) = &self.setup.journal else {
             return;
         };
-        let (records, _) = apart(marks);
+        let (records, messages) = apart(marks);
         let size = body.len();
         let body = bytes::Bytes::copy_from_slice(body);
-        if let Some(number) = journal.replace(records, Some((environment, body))) {
-            marks.retain(|mark| matches!(mark, Mark::Message(_)));
-            marks.push(Mark::Record(number, size));
+        let Some(Appended { number, kept }) = journal.replace(records, Some((environment, body)))
+        else {
+            return;
+        };
+        marks.retain(|mark| matches!(mark, Mark::Message(_)));
+        marks.push(Mark::Record(number, size));
+        if !messages.is_empty() {
+            let environment = environment.clone();
+            self.moves.push(Box::pin(async move {
+                let is_kept = kept.await;
+                Moved::ToJournal {
+                    environment,
+                    messages,
+                    is_kept,
+                }
+            }));
         }
     }
 

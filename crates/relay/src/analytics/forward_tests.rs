@@ -174,12 +174,16 @@ impl Journal for Disk {
         }
     }
 
-    fn replace(&self, records: Vec<u64>, rest: Option<(&EnvironmentId, Bytes)>) -> Option<u64> {
+    fn replace(
+        &self,
+        records: Vec<u64>,
+        rest: Option<(&EnvironmentId, Bytes)>,
+    ) -> Option<Appended> {
         self.records
             .lock()
             .unwrap()
             .retain(|number, _| !records.contains(number));
-        rest.map(|(environment, body)| self.keep(environment, body).0)
+        rest.map(|(environment, body)| self.append(environment, body))
     }
 
     fn has_gap(&self) -> bool {

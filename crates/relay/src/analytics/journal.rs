@@ -30,7 +30,8 @@ pub trait Journal: Send + Sync {
     fn append(&self, environment: &EnvironmentId, body: Bytes) -> Appended;
 
     /// Forgets records, and appends what is left of them in the same commit.
-    fn replace(&self, records: Vec<u64>, rest: Option<(&EnvironmentId, Bytes)>) -> Option<u64>;
+    fn replace(&self, records: Vec<u64>, rest: Option<(&EnvironmentId, Bytes)>)
+    -> Option<Appended>;
 
     /// Whether a record could not be kept since this was last asked, and could be now.
     fn has_gap(&self) -> bool;
@@ -38,8 +39,21 @@ pub trait Journal: Send + Sync {
 
 /// The stream that messages came from.
 pub trait Acknowledge: Send + Sync {
-    /// SaaS has them.
+    /// SaaS has them, or they are safe elsewhere.
     fn taken(&self, messages: Vec<StreamId>);
+
+    /// Puts `sums` at the end of the stream in the place of `messages`, all of it or nothing.
+    ///
+    /// # Errors
+    /// Why that was not done.
+    fn put_back(
+        &self,
+        sums: Vec<Vec<u8>>,
+        messages: Vec<StreamId>,
+    ) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Messages that it keeps for this process before it pushes any out.
+    fn room(&self) -> usize;
 
     /// Ready once nothing is left to acknowledge.
     fn settled(&self) -> BoxFuture<'_, ()>;

@@ -87,10 +87,8 @@ impl Link {
     /// # Errors
     /// What Redis, or the way to it, has against it.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisFault> {
-        let value = first(
-            self.retried(Ask::InOrder(std::slice::from_ref(command)))
-                .await?,
-        )?;
+        let ask = Ask::InOrder(std::slice::from_ref(command));
+        let value = first(self.retried(ask).await?)?;
         T::from_redis_value(value)
             .map_err(|_| RedisFault::Refused("its answer is of another type than expected".into()))
     }
@@ -174,6 +172,15 @@ impl Link {
         answers.into_iter().collect()
     }
 
+    /// Runs commands on one key in one transaction, once: where the connection breaks, it is unknown
+    /// whether they were carried out.
+    ///
+    /// # Errors
+    /// As [`Self::all`], and a refusal, which means that none was carried out.
+    pub async fn atomically(&self, commands: &[Cmd]) -> Result<(), RedisFault> {
+        self.retried(Ask::Atomic(commands)).await.map(|_| ())
+    }
+
     /// Runs one command of the cache.
     ///
     /// # Errors
@@ -203,9 +210,9 @@ impl Link {
         let limit = self.0.connector.answer_timeout(self.0.block);
         let mut backoff = Backoff::new(settings.min_retry_backoff, settings.max_retry_backoff);
         // A reader wants to know that it was cut off: it may have missed something.
-        let mut retries = match self.0.block {
-            None => settings.max_retries,
-            Some(_) => 0,
+        let mut retries = match (self.0.block, ask) {
+            (Some(_), _) | (_, Ask::Atomic(_)) => 0,
+            (None, _) => settings.max_retries,
         };
         loop {
             let fault = match self.connection().await {
@@ -314,6 +321,8 @@ impl Link {
 enum Ask<'a> {
     /// One after the other, on one key.
     InOrder(&'a [Cmd]),
+    /// All or none, on one key.
+    Atomic(&'a [Cmd]),
     /// In any order where that saves round trips.
     Any(&'a [Cmd]),
     /// Of the master that has this slot.
@@ -341,6 +350,16 @@ impl Ask<'_> {
                 judged(vec![
                     connection.route_command(command.clone(), routing).await,
                 ])
+            }
+            (Self::Atomic(commands), connection) => {
+                let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+                pipeline.atomic();
+                for command in commands {
+                    pipeline.add_command(command.clone());
+                }
+                let answers = pipeline.query_async::<Vec<Value>>(connection).await;
+                let answers = answers.map_err(|error| RedisFault::of(&error))?;
+                Ok(answers.into_iter().map(Ok).collect())
             }
             (
                 Self::Master(_, command) | Self::InOrder([command]) | Self::Any([command]),

@@ -66,7 +66,8 @@ pub(super) fn of_primary(
     redis: Option<&Arc<Redis>>,
 ) -> Forwarding {
     let has_journal = kept.is_some();
-    let settle = redis.map(|redis| Arc::new(Settle::new(redis.commands().clone())));
+    let most = core.settings.metrics_stream_max_len;
+    let settle = redis.map(|redis| Arc::new(Settle::new(redis.commands().clone(), most)));
     let setup = Setup {
         post,
         pace: interval(core).map(Pace::to_saas),

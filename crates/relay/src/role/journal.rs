@@ -76,23 +76,30 @@ impl State {
     }
 }
 
+fn appended(number: u64, kept: tokio::task::JoinHandle<bool>) -> Appended {
+    Appended {
+        number,
+        kept: Box::pin(async { kept.await.unwrap_or(false) }),
+    }
+}
+
 impl Journal for StoreJournal {
     fn append(&self, environment: &EnvironmentId, body: Bytes) -> Appended {
         let (number, job) = self.keep(environment, &body);
-        let kept = self.submit(vec![job]);
-        Appended {
-            number,
-            kept: Box::pin(async { kept.await.unwrap_or(false) }),
-        }
+        appended(number, self.submit(vec![job]))
     }
 
-    fn replace(&self, records: Vec<u64>, rest: Option<(&EnvironmentId, Bytes)>) -> Option<u64> {
+    fn replace(
+        &self,
+        records: Vec<u64>,
+        rest: Option<(&EnvironmentId, Bytes)>,
+    ) -> Option<Appended> {
         let mut jobs: Vec<Job> = ranges(records).into_iter().map(Job::Forget).collect();
         let rest = rest.map(|(environment, body)| self.keep(environment, &body));
         let number = rest.as_ref().map(|(number, _)| *number);
         jobs.extend(rest.map(|(_, job)| job));
-        self.submit(jobs);
-        number
+        let kept = self.submit(jobs);
+        number.map(|number| appended(number, kept))
     }
 
     fn has_gap(&self) -> bool {
@@ -221,8 +228,9 @@ mod tests {
         drop((journal, store));
         let (store, records) = open();
         let left: Vec<u64> = records.iter().map(|(number, _)| *number).collect();
-        assert_eq!(left, [numbers[2], rest.unwrap()]);
+        let rest = rest.unwrap().number;
+        assert_eq!(left, [numbers[2], rest]);
         let journal = StoreJournal::new(store, &records);
-        assert!(journal.append(&"e".into(), "{}".into()).number > rest.unwrap());
+        assert!(journal.append(&"e".into(), "{}".into()).number > rest);
     }
 }

@@ -12,6 +12,7 @@ mod costs;
 mod failover;
 mod interop;
 mod load;
+mod metrics;
 mod outages;
 mod primaries;
 mod rights;

@@ -6,8 +6,11 @@ use crate::common::{
     simulator, tuning,
 };
 use ff_redis_servers::{Authority, Client, Cluster, Options, Proxy, Redis, Sentinels};
+use ff_saas_sim::{Endpoint, Fault};
+use serde_json::json;
 
-/// A fleet at an address, with more settings: a change gets through.
+/// A fleet at an address, with more settings: a change gets through, and so do metrics, also those
+/// that have to wait and are more than the stream keeps.
 async fn works(address: &str, more: &[(&str, &str)]) {
     let saas = simulator(2, 6).await;
     let primary = primary_with(&saas, address, more, tuning()).await;
@@ -19,6 +22,26 @@ async fn works(address: &str, more: &[(&str, &str)]) {
     converged(&saas, &all).await;
     saas.toggle(&saas.environments()[1], "bool-flag-0", true);
     converged(&saas, &all).await;
+    let environment = saas.environments()[0].clone();
+    let token = replica.token(&saas.sdk_key(&environment)).await;
+    let path = format!("/metrics/{environment}");
+    let body = json!({"metricsData": [{"timestamp": 1, "count": 1, "attributes": [
+        {"key": "featureIdentifier", "value": "f"}, {"key": "variationIdentifier", "value": "v"},
+    ]}]});
+    saas.fault(Endpoint::Metrics, Some(Fault::Status(503, None)));
+    for _ in 0..12 {
+        let answer = replica.post(&path, Some(&token), body.to_string()).await;
+        assert_eq!(answer.status(), 200);
+    }
+    saas.fault(Endpoint::Metrics, None);
+    eventually("metrics at SaaS", async || {
+        saas.metric_count(&environment, "f", "v") >= 12
+    })
+    .await;
+    for relay in all {
+        let text = relay.get("/metrics", None).await.text().await.unwrap();
+        assert!(!text.contains("ff_proxy_metrics_dropped{"), "{text}");
+    }
     primary.kill().await;
     replica.kill().await;
 }
@@ -50,7 +73,7 @@ async fn a_user_with_any_password_in_the_url_or_beside_it() {
 }
 
 /// The commands that the docs say a user needs, as rules of Redis.
-fn documented_rules() -> String {
+pub(crate) fn documented_rules() -> String {
     let docs = include_str!("../../../../docs/redis.md");
     let (_, rest) = docs.split_once("The user needs ").unwrap();
     let (needed, _) = rest.split_once("No scripts").unwrap();

@@ -81,6 +81,7 @@ struct Shared {
     name: String,
     had_group: AtomicBool,
     malformed: Mutex<Throttle>,
+    forbidden: Mutex<Throttle>,
 }
 
 impl Consumer {
@@ -92,6 +93,7 @@ impl Consumer {
             name: format!("{:016x}-", rand::random::<u64>()),
             had_group: AtomicBool::new(false),
             malformed: Mutex::default(),
+            forbidden: Mutex::default(),
             consumer: self,
         };
         let this = &shared.consumer;
@@ -146,12 +148,23 @@ impl Shared {
                 Err(fault) => {
                     // The group may be gone with what Redis held.
                     is_subscribed = false;
+                    self.tell_forbidden(&fault).await;
                     tracing::debug!(error = %fault, "the stream of metrics cannot be read");
                     self.consumer
                         .metrics
                         .message(Flow::PrimaryMetrics, layout::METRICS, true);
                     tokio::time::sleep(backoff.next(None, rand::random())).await;
                 }
+            }
+        }
+    }
+
+    /// Metrics of replicas do not come through, and will not until somebody acts.
+    async fn tell_forbidden(&self, fault: &RedisFault) {
+        if group::is_forbidden(fault) {
+            let mut throttle = self.forbidden.lock().await;
+            if throttle.failed(Instant::now().into_std()).is_some() {
+                tracing::error!(error = %fault, "the user of Redis may not read the stream of replicas' metrics; docs/redis.md lists the commands");
             }
         }
     }
@@ -213,6 +226,8 @@ impl Shared {
                 watch.interrupted();
                 continue;
             };
+            let primaries = group::primaries(&seen, pace.dead);
+            self.consumer.settle.shared_by(primaries);
             for dead in watch.dead(&seen, &self.name, Instant::now(), pace.dead) {
                 let done = if dead.pending > 0 {
                     self.take_over(&dead.name).await
@@ -222,6 +237,7 @@ impl Shared {
                     Ok(())
                 };
                 if let Err(fault) = done {
+                    self.tell_forbidden(&fault).await;
                     tracing::debug!(error = %fault, "messages of a dead primary could not be taken over");
                     watch.interrupted();
                     break;

@@ -1,6 +1,9 @@
 //! The consumer group: where it begins, and which of its consumers are dead.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use redis::Value;
 use tokio::time::Instant;
@@ -23,8 +26,8 @@ pub(super) async fn ensure(
         .take();
     let groups = match link.run::<Value>(&groups).await {
         Ok(groups) => groups,
-        Err(RedisFault::Refused(_)) => return Ok(false),
-        Err(fault) => return Err(fault),
+        Err(fault) if fault.is_broken() || is_forbidden(&fault) => return Err(fault),
+        Err(_) => return Ok(false),
     };
     let is_ours = |group: &HashMap<String, Value>| {
         group.get("name").and_then(reply::text) == Some(GROUP.as_bytes())
@@ -54,6 +57,11 @@ pub(super) async fn ensure(
         Err(RedisFault::Refused(words)) if words.starts_with("BUSYGROUP") => Ok(true),
         Err(fault) => Err(fault),
     }
+}
+
+/// The user may not: that will not pass by itself.
+pub(super) fn is_forbidden(fault: &RedisFault) -> bool {
+    matches!(fault, RedisFault::Refused(words) if words.starts_with("NOPERM"))
 }
 
 async fn before_this_process(
@@ -99,6 +107,13 @@ pub(super) async fn consumers(link: &Link) -> Result<Vec<Consumer>, RedisFault> 
         .iter()
         .filter_map(consumer)
         .collect())
+}
+
+/// Primaries that asked lately: the consumers of each share a name but for the number at its end.
+pub(super) fn primaries(seen: &[Consumer], lately: Duration) -> usize {
+    let alive = seen.iter().filter(|consumer| consumer.idle < lately);
+    let names = alive.map(|c| c.name.rsplit_once('-').map_or(&*c.name, |(name, _)| name));
+    names.collect::<HashSet<_>>().len()
 }
 
 /// Watches which consumers are silent. A consumer that lives asks every second, so one that has not
@@ -157,6 +172,17 @@ mod tests {
             pending: 1,
             idle,
         }
+    }
+
+    #[test]
+    fn consumers_of_one_process_are_one_primary() {
+        let seen = [
+            seen("a-0", SECOND),
+            seen("a-1", SECOND),
+            seen("b-0", 2 * SECOND),
+            seen("dead-0", 600 * SECOND),
+        ];
+        assert_eq!(primaries(&seen, 10 * SECOND), 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod append;
 mod consume;
 mod group;
+mod put_back;
 mod reply;
 mod settle;
 

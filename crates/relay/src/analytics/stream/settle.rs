@@ -1,7 +1,10 @@
 //! Acknowledges and removes messages that SaaS has; what Redis does not take it is asked again.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,7 +12,7 @@ use futures_util::future::BoxFuture;
 use redis::Cmd;
 use tokio::sync::Notify;
 
-use super::GROUP;
+use super::{GROUP, put_back};
 use crate::{
     analytics::{Acknowledge, StreamId},
     backoff::Backoff,
@@ -22,6 +25,10 @@ const AT_ONCE: usize = 500;
 /// Messages that are to be acknowledged.
 pub struct Settle {
     link: Link,
+    /// Messages that the stream keeps.
+    most: usize,
+    /// Primaries that live, this one included: each may hold its share of them.
+    primaries: AtomicUsize,
     waiting: Mutex<Vec<StreamId>>,
     changed: Notify,
     settled: Notify,
@@ -29,9 +36,11 @@ pub struct Settle {
 
 impl Settle {
     /// Nothing yet.
-    pub fn new(link: Link) -> Self {
+    pub fn new(link: Link, most: u32) -> Self {
         Self {
             link,
+            most: usize::try_from(most).unwrap_or(usize::MAX),
+            primaries: AtomicUsize::new(1),
             waiting: Mutex::default(),
             changed: Notify::new(),
             settled: Notify::new(),
@@ -66,6 +75,11 @@ impl Settle {
         }
     }
 
+    /// So many primaries read the stream.
+    pub(super) fn shared_by(&self, primaries: usize) {
+        self.primaries.store(primaries.max(1), Ordering::Relaxed);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<StreamId>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,6 +89,21 @@ impl Acknowledge for Settle {
     fn taken(&self, messages: Vec<StreamId>) {
         self.lock().extend(messages);
         self.changed.notify_one();
+    }
+
+    fn put_back(
+        &self,
+        sums: Vec<Vec<u8>>,
+        messages: Vec<StreamId>,
+    ) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let done = put_back::replace(&self.link, sums, &messages).await;
+            done.map_err(|fault| fault.to_string())
+        })
+    }
+
+    fn room(&self) -> usize {
+        self.most / self.primaries.load(Ordering::Relaxed)
     }
 
     fn settled(&self) -> BoxFuture<'_, ()> {
@@ -94,7 +123,7 @@ pub(super) fn xack(ids: &[StreamId]) -> Cmd {
     with(redis::cmd("XACK").arg(layout::METRICS).arg(GROUP), ids)
 }
 
-fn xdel(ids: &[StreamId]) -> Cmd {
+pub(super) fn xdel(ids: &[StreamId]) -> Cmd {
     with(redis::cmd("XDEL").arg(layout::METRICS), ids)
 }
 
