@@ -140,29 +140,35 @@ async fn kill_9_loses_nothing_that_was_answered() {
     let path = format!("/metrics/{environment}");
     let mut relay = process_of(&saas, data.path()).await.0;
     let token = relay.token(&saas.sdk_key(&environment)).await;
+    // A disk that takes longer than 250 ms, on a machine that does other things, keeps less.
+    let (mut safe, mut answered) = (0, 0);
+    let mut post = async |relay: &Relay| {
+        let answer = relay.post(&path, Some(&token), body("f", 1)).await;
+        assert_eq!(answer.status(), 200);
+        let is_safe = answer.headers()["metrics-kept"] == "disk";
+        (safe, answered) = (safe + i64::from(is_safe), answered + 1);
+        is_safe
+    };
     for _ in 0..3 {
-        for _ in 0..20 {
-            assert_eq!(
-                relay.post(&path, Some(&token), body("f", 1)).await.status(),
-                200
-            );
+        let mut kept = 0;
+        while kept < 20 {
+            kept += u64::from(post(&relay).await);
         }
-        assert_eq!(
-            scrape(&relay, "ff_proxy_metrics_taken{kept=\"disk\"}").await,
-            20
-        );
+        let counted = scrape(&relay, "ff_proxy_metrics_taken{kept=\"disk\"}").await;
+        assert_eq!(counted, kept);
         relay.kill().await;
         relay = process_of(&saas, data.path()).await.0;
     }
     // SaaS is away at a normal stop: the rest is still there after the next start.
     saas.fault(Endpoint::Metrics, Some(Fault::Status(503, None)));
-    relay.post(&path, Some(&token), body("f", 1)).await;
+    post(&relay).await;
     relay.stop().await;
     assert_eq!(saas.metric_count(&environment, "f", "v"), 0);
     saas.fault(Endpoint::Metrics, None);
     let relay = process_of(&saas, data.path()).await.0;
     relay.stop().await;
-    assert_eq!(saas.metric_count(&environment, "f", "v"), 61);
+    let total = saas.metric_count(&environment, "f", "v");
+    assert!((safe..=answered).contains(&total), "{total} of {safe}");
     // And not once more.
     let relay = process_of(&saas, data.path()).await.0;
     relay.stop().await;
