@@ -75,8 +75,8 @@ async fn a_user_with_any_password_in_the_url_or_beside_it() {
 /// The commands that the docs say a user needs, as rules of Redis.
 pub(crate) fn documented_rules() -> String {
     let docs = include_str!("../../../../docs/redis.md");
-    let (_, rest) = docs.split_once("The user needs ").unwrap();
-    let (needed, _) = rest.split_once("No scripts").unwrap();
+    let (_, rest) = docs.split_once("A replica's user needs ").unwrap();
+    let (needed, _) = rest.split_once("Besides,").unwrap();
     let commands = needed.split('`').skip(1).step_by(2);
     let rules: Vec<String> = commands
         .map(|command| format!("+{}", command.to_lowercase().replace(' ', "|")))
