@@ -126,13 +126,19 @@ class Wire(threading.Thread):
                 # else deaf: it takes everything and says nothing.
 
 
+PATIENT = {"REDIS_READ_TIMEOUT_SECONDS": "600", "REDIS_DIAL_TIMEOUT_SECONDS": "60"}
+
+
 def over_wire(rig, saas, name="relay", argv=None, **settings):
-    """A relay, a primary unless told otherwise, that reaches Redis over a wire; the wire."""
+    """A relay, a primary unless told otherwise, that reaches Redis over a wire; the wire.
+
+    It is patient: on a machine that stands still for seconds it would make connections anew.
+    """
     if not hasattr(rig, "redis"):
         rig.redis = RedisServer(rig)
         rig.redis.has_metrics()
     wire = Wire(rig.redis)
-    rig.relay({**saas.settings(), "REDIS_ADDRESS": wire.address, **settings}, name, argv)
+    rig.relay({**saas.settings(), "REDIS_ADDRESS": wire.address, **PATIENT, **settings}, name, argv)
     return wire
 
 
@@ -220,7 +226,7 @@ def cut(rig, name, **settings):
     """A replica's `check`, which asks Redis one thing, over a wire that cuts it; process and wire."""
     wire = Wire(RedisServer(rig, name=f"redis of {name}"))
     wire.mode = "cuts"
-    environment = {"READ_REPLICA": "true", "REDIS_ADDRESS": wire.address, **settings}
+    environment = {"READ_REPLICA": "true", "REDIS_ADDRESS": wire.address, **PATIENT, **settings}
     return rig.start(name, [binary("ff-relay"), "check"], environment), wire
 
 
@@ -251,8 +257,7 @@ def retry_backoffs(rig, saas):
 @shows("REDIS_MIN_IDLE_CONNS", "REDIS_CON_MAX_IDLE_TIME_MINUTES")
 def idle_time(rig, saas):
     """A running relay asks Redis every 15 s: only one that was paused, as machines are, was idle."""
-    patient = {"REDIS_READ_TIMEOUT_SECONDS": "600", **ONE_READER}
-    idle = {name: over_wire(rig, saas, name, **patient, REDIS_MIN_IDLE_CONNS=least,
+    idle = {name: over_wire(rig, saas, name, **ONE_READER, REDIS_MIN_IDLE_CONNS=least,
                             REDIS_CON_MAX_IDLE_TIME_MINUTES=minutes)
             for name, least, minutes in (("replaced", "", "1"), ("wanted", "1", "1"),
                                          ("never", "", "0"), ("unchecked", "", "-1"), ("default", "", ""))}
