@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 
-from .process import PATIENCE, Failed, end, start
+from .process import Failed, Patience, end, start
 
 
 class Client:
@@ -44,7 +44,7 @@ class Client:
         self.process.stdin.write((json.dumps({"id": number, "do": do, **fields}) + "\n").encode())
         await self.process.stdin.drain()
         try:
-            answer = await asyncio.wait_for(waiting, patience + PATIENCE)
+            answer = await asyncio.wait_for(waiting, patience + Patience.seconds)
         except asyncio.TimeoutError:
             raise Failed(f"the application did not answer {do}") from None
         if "error" in answer:
@@ -72,7 +72,8 @@ class App:
         self.client = client
         self.name = name
 
-    async def open(self, url, key, target, seconds=PATIENCE, **more):
+    async def open(self, url, key, target, seconds=None, **more):
+        seconds = seconds or Patience.seconds
         answer = await self.client.call(
             "open", seconds, app=self.name, url=url, key=key, target=target, seconds=seconds, **more
         )
@@ -81,8 +82,9 @@ class App:
     async def values(self, questions, **more):
         return (await self.client.call("values", 30, app=self.name, ask=questions, **more))["values"]
 
-    async def until(self, questions, values, seconds=PATIENCE):
+    async def until(self, questions, values, seconds=None):
         """Waits until the SDK gives these values; how long it took, in seconds."""
+        seconds = seconds or Patience.seconds
         loop = asyncio.get_running_loop()
         began = loop.time()
         answer = await self.client.call(

@@ -8,11 +8,11 @@ import re
 
 from . import plan
 from .mutant import HEARTBEAT, Mutant, answer
-from .process import Failed
+from .process import Failed, Patience
 from .sdks import SDKS
 
-# Worlds that run at the same time.
-BESIDE = 5
+# Worlds that run at the same time: so few that what does not come for so long never does.
+BESIDE, PATIENCE = 5, 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,6 +290,7 @@ MUTATIONS = [
 
 async def carry_out(wanted, only=None):
     """Every check goes red where the promise is broken that it is there for; how many do, and do not."""
+    Patience.seconds = PATIENCE
     beside = asyncio.Semaphore(BESIDE)
     told = collections.Counter()
 

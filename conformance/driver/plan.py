@@ -21,7 +21,7 @@ class Check:
     shown: bool = True  # as a row of the matrix
     topologies: tuple = TOPOLOGIES
     sites: tuple = ("steady",)  # the relays that it needs
-    waits: bool = False  # minutes for an SDK, in which others are carried out
+    waits: bool = False  # for minutes, and so takes no place from others
 
 
 # In the order of the matrix.
@@ -48,6 +48,9 @@ CHECKS = [
     Check("closing", "its defect at a close, shown at a plain server", defects.closing_panics, only=("go",), shown=False, topologies=("embedded",), sites=()),
 ]
 
+# Checks, of all topologies, that are carried out at the same time; those that wait come on top.
+PLACES = asyncio.Semaphore(16)
+
 
 def applies(check, topology, sdk):
     named = not check.only or sdk.key in check.only
@@ -57,7 +60,7 @@ def applies(check, topology, sdk):
 async def carry_out(topology, sdks, only=None, broken=None):
     """The checks of a topology; with `broken`, before relays that a mutation makes break a promise."""
     world = World(topology, sdks, broken)
-    # What waits for minutes does so while the rest is carried out.
+    # What waits does so while the rest is carried out.
     wanted = sorted(
         (check for check in CHECKS if (not only or check.key in only) and topology in check.topologies),
         key=lambda check: not check.waits,
@@ -67,7 +70,7 @@ async def carry_out(topology, sdks, only=None, broken=None):
         sites = {site for check in wanted for site in check.sites}
         await asyncio.gather(world.start_clients(), *(SITES[site](world, site) for site in sites))
         alone = [
-            world.carry_out(check.key, case, check.part)
+            at_its_place(world, check, case)
             for check in wanted
             if check.part
             for case in world.cases
@@ -77,6 +80,13 @@ async def carry_out(topology, sdks, only=None, broken=None):
     finally:
         await world.stop()
     return world
+
+
+async def at_its_place(world, check, case):
+    if check.waits:
+        return await world.carry_out(check.key, case, check.part)
+    async with PLACES:
+        return await world.carry_out(check.key, case, check.part)
 
 
 async def together(world, wanted):

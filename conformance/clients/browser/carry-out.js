@@ -7,12 +7,13 @@ export function carryOutWith(start) {
   const apps = new Map();
 
   async function until(app, { ask, values, seconds }) {
-    const deadline = Date.now() + seconds * 1000;
+    const began = Date.now();
+    const deadline = began + seconds * 1000;
     for (;;) {
       const last = await app.read(ask);
       if (same(last, values)) return { seen: true };
       if (Date.now() > deadline) return { seen: false, last };
-      await pause(10);
+      await pause(Date.now() - began < 1000 ? 10 : 100);
     }
   }
 

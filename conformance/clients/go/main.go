@@ -201,7 +201,8 @@ func values(sdk *harness.CfClient, ask []question) []interface{} {
 }
 
 func until(sdk *harness.CfClient, todo command) fields {
-	deadline := time.Now().Add(seconds(todo.Seconds))
+	began := time.Now()
+	deadline := began.Add(seconds(todo.Seconds))
 	for {
 		last := values(sdk, todo.Ask)
 		if reflect.DeepEqual(last, todo.Values) {
@@ -210,7 +211,12 @@ func until(sdk *harness.CfClient, todo command) fields {
 		if time.Now().After(deadline) {
 			return fields{"seen": false, "last": last}
 		}
-		time.Sleep(10 * time.Millisecond)
+		// Many wait side by side: who waits for long looks seldom.
+		if time.Since(began) < time.Second {
+			time.Sleep(10 * time.Millisecond)
+		} else {
+			time.Sleep(100 * time.Millisecond)
+		}
 	}
 }
 

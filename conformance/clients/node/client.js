@@ -43,12 +43,13 @@ function values(sdk, ask) {
 }
 
 async function until(sdk, { ask, values: wanted, seconds }) {
-  const deadline = Date.now() + seconds * 1000;
+  const began = Date.now();
+  const deadline = began + seconds * 1000;
   for (;;) {
     const last = await values(sdk, ask);
     if (isDeepStrictEqual(last, wanted)) return { seen: true };
     if (Date.now() > deadline) return { seen: false, last };
-    await pause(10);
+    await pause(Date.now() - began < 1000 ? 10 : 100);
   }
 }
 

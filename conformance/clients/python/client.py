@@ -52,14 +52,15 @@ def values(sdk, todo):
 
 
 def until(sdk, todo):
-    deadline = time.monotonic() + todo["seconds"]
+    began = time.monotonic()
+    deadline = began + todo["seconds"]
     while True:
         last = values(sdk, todo)
         if last == todo["values"]:
             return {"seen": True}
         if time.monotonic() > deadline:
             return {"seen": False, "last": last}
-        time.sleep(0.01)
+        time.sleep(0.01 if time.monotonic() < began + 1 else 0.1)
 
 
 def do(todo):

@@ -9,7 +9,7 @@ ROUNDS = 5
 # These post what they have when they are closed; the others drop it, so they are left open.
 POST_ON_CLOSE = {"node", "python"}
 # An SDK posts once a minute, and so does the relay.
-PATIENCE = 170
+PATIENCE = 180
 
 
 async def counted(case):

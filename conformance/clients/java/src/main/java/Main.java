@@ -145,7 +145,8 @@ public class Main {
   }
 
   private static void until(CfClient sdk, JsonObject todo, JsonObject answer) throws Exception {
-    long deadline = System.nanoTime() + (long) (todo.get("seconds").getAsDouble() * 1e9);
+    long began = System.nanoTime();
+    long deadline = began + (long) (todo.get("seconds").getAsDouble() * 1e9);
     while (true) {
       JsonArray last = values(sdk, todo);
       if (last.equals(todo.get("values"))) {
@@ -157,7 +158,7 @@ public class Main {
         answer.add("last", last);
         return;
       }
-      Thread.sleep(10);
+      Thread.sleep(System.nanoTime() - began < 1e9 ? 10 : 100);
     }
   }
 }
