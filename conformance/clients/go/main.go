@@ -158,10 +158,13 @@ func open(todo command) (fields, error) {
 	apps.Store(todo.App, app)
 	go app.watch()
 	deadline := time.Now().Add(seconds(todo.Seconds))
-	// IsInitialized looks every two seconds, so an application that wants to know asks anew.
+	// It looks every two seconds, thirty times.
 	ready := make(chan bool, 1)
 	go func() {
-		ok, _ := sdk.IsInitialized()
+		ok := false
+		for !ok && time.Now().Before(deadline) {
+			ok, _ = sdk.IsInitialized()
+		}
 		ready <- ok
 	}()
 	select {
