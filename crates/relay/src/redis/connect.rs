@@ -13,7 +13,7 @@ use redis::{
     sentinel::{SentinelClientBuilder, SentinelServerType},
 };
 
-use super::RedisFault;
+use super::{RedisFault, trouble::Trouble};
 use crate::settings::{RedisNode, RedisServer, RedisSettings, RedisTopology, Secret};
 
 /// Silence on a socket before the kernel asks whether the other side is there.
@@ -27,6 +27,7 @@ pub struct Connector {
     certificates: Option<TlsCertificates>,
     /// Whether the last command over any connection came through.
     healthy: AtomicBool,
+    trouble: Trouble,
 }
 
 /// A connection of any topology. Cheap to clone: clones share it.
@@ -57,6 +58,7 @@ impl Connector {
             settings: settings.clone(),
             certificates,
             healthy: AtomicBool::new(true),
+            trouble: Trouble::default(),
         })
     }
 
@@ -66,6 +68,10 @@ impl Connector {
 
     pub(super) fn healthy(&self) -> &AtomicBool {
         &self.healthy
+    }
+
+    pub(super) fn trouble(&self) -> &Trouble {
+        &self.trouble
     }
 
     pub(super) fn is_cluster(&self) -> bool {

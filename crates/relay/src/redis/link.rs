@@ -15,10 +15,7 @@ use tokio::{sync::Mutex, time::timeout};
 use super::{Connector, RedisFault, connect::Connection};
 use crate::{
     backoff::Backoff,
-    observe::{
-        logs::{Throttle, Word},
-        metrics::{CacheOperation, Metrics},
-    },
+    observe::metrics::{CacheOperation, Metrics},
 };
 
 /// Waits between attempts to connect.
@@ -48,7 +45,6 @@ struct Slot {
     backoff: Backoff,
     /// No attempt before this moment, and why the last one failed.
     pause: Option<(Instant, RedisFault)>,
-    throttle: Throttle,
 }
 
 struct Open {
@@ -71,7 +67,6 @@ impl Link {
                 generation: 0,
                 backoff: Backoff::new(FIRST_RETRY, MOST_RETRY),
                 pause: None,
-                throttle: Throttle::new(),
             }),
             metrics,
         }))
@@ -222,6 +217,9 @@ impl Link {
                     match answer.unwrap_or(Err(RedisFault::Silent(limit * 2))) {
                         Ok(answer) => {
                             self.0.connector.healthy().store(true, Ordering::Relaxed);
+                            if let Some(after) = self.0.connector.trouble().answered() {
+                                tracing::info!(?after, "Redis is reached again");
+                            }
                             return Ok(answer);
                         }
                         Err(fault) if !fault.is_broken() => return Err(fault),
@@ -285,15 +283,12 @@ impl Link {
                     since: now,
                     used: now,
                 });
-                if let Some(Word::Ended { after, .. }) = slot.throttle.succeeded(Instant::now()) {
-                    tracing::info!(after = ?after, "Redis is reached again");
-                }
                 Ok((slot.generation, connection))
             }
             Err(fault) => {
                 let wait = slot.backoff.next(None, rand::random());
                 slot.pause = Some((Instant::now() + wait, fault.clone()));
-                if slot.throttle.failed(Instant::now()).is_some() {
+                if self.0.connector.trouble().failed(Instant::now()) {
                     tracing::warn!(error = %fault, "Redis is away; what is held is served, and it is tried again");
                 }
                 Err(fault)
@@ -306,7 +301,7 @@ impl Link {
         // A connection that broke is made again, and may be all there was to it; one that hangs is
         // trouble already.
         if matches!(fault, RedisFault::Silent(_) | RedisFault::TimedOut)
-            && slot.throttle.failed(Instant::now()).is_some()
+            && self.0.connector.trouble().failed(Instant::now())
         {
             tracing::warn!(error = %fault, "Redis hangs; what is held is served, and it is tried again");
         }

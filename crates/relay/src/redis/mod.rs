@@ -13,6 +13,7 @@ pub mod layout;
 mod link;
 mod scan;
 pub mod stream;
+mod trouble;
 
 use std::{
     sync::{

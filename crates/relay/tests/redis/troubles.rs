@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{broken::Broken, common::witness::Witness};
+use crate::{
+    broken::Broken,
+    common::{deployed::METRICS, eventually, process::process, simulator, witness::Witness},
+};
+use ff_redis_servers::{Proxy, Redis};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_redis_delays_news_and_no_read() {
@@ -83,4 +87,42 @@ async fn connections_that_are_killed_again_and_again_lose_nothing() {
     fleet.change(6).await;
     fleet.heals("paused clients").await;
     assert!(fleet.witnesses.iter().all(Witness::is_open));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_is_told_once_and_not_by_every_connection() {
+    let redis = Redis::start().unwrap();
+    // So that there are readers of metrics, each with a connection.
+    redis
+        .client()
+        .ask(&["XADD", METRICS, "*", "event", "{}"])
+        .unwrap();
+    let proxy = Proxy::start(redis.port()).await.unwrap();
+    let saas = simulator(1, 2).await;
+    let (address, url) = (redis.address_at(proxy.port()), saas.url());
+    let (relay, printed) = process(&[
+        ("PROXY_KEY", &saas.proxy_key()),
+        ("CLIENT_SERVICE", &url),
+        ("METRIC_SERVICE", &url),
+        ("REDIS_ADDRESS", &address),
+        ("REDIS_READ_TIMEOUT_SECONDS", "1"),
+        ("REDIS_WRITE_TIMEOUT_SECONDS", "1"),
+        ("AUTH_SECRET", "s"),
+        ("DRAIN_SECONDS", "1"),
+        ("LOG_LEVEL", "INFO"),
+    ]);
+    relay.ready().await;
+    eventually("ten readers", async || proxy.counts().connections > 10).await;
+    assert!(!printed.says("Redis hangs"), "{}", printed.text());
+    let before = proxy.counts().connections;
+    redis.pause().unwrap();
+    eventually("connections made anew, and again", async || {
+        proxy.counts().connections >= before + 4
+    })
+    .await;
+    let told = |words| printed.text().matches(words).count();
+    assert_eq!((told("Redis hangs"), told("Redis is reached")), (1, 0));
+    redis.resume().unwrap();
+    eventually("its end", async || told("Redis is reached again") == 1).await;
+    relay.stop().await;
 }
