@@ -142,6 +142,8 @@ impl Server {
     }
 }
 
+/// A port that is free at every address: the relay binds them all, and connections of 127.0.0.1
+/// that wait for their last packets may still have a port that only looks free there.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    Ok(TcpListener::bind(("::", 0))?.local_addr()?.port())
 }
