@@ -57,9 +57,9 @@ pub async fn serve(
                 }
             };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                serve_http2(app, stream).await;
+                Box::pin(serve_http2(app, stream)).await;
             } else {
-                serve_http1(app, stream, |_, _, _| None).await;
+                Box::pin(serve_http1(app, stream, |_, _, _| None)).await;
             }
         }
         None => {
@@ -67,7 +67,7 @@ pub async fn serve(
                 .await
                 .unwrap_or(false)
             {
-                serve_http2(app, socket).await;
+                Box::pin(serve_http2(app, socket)).await;
             } else {
                 let pace = app.parts.pace;
                 let drive =
