@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use crate::decisions::Decisions;
 use crate::evaluator::Evaluation;
 use crate::flag::Outcome;
 use crate::{Environment, EvaluationError, Flag, Target, Variation};
@@ -13,11 +14,12 @@ use crate::{Environment, EvaluationError, Flag, Target, Variation};
 pub(crate) struct Answers {
     /// For each variation a comma and an object.
     text: Box<[u8]>,
-    /// Where each variation's piece ends, flag by flag.
-    ends: Box<[usize]>,
+    /// Where each variation's piece is, flag by flag.
+    pieces: Box<[Range<usize>]>,
     /// The first piece of each flag.
     first: Box<[usize]>,
     steps: Box<[Step]>,
+    decisions: Decisions,
 }
 
 /// How the answer of all flags is put together.
@@ -30,15 +32,16 @@ enum Step {
 
 impl Answers {
     pub(crate) fn new(flags: &[std::sync::Arc<Flag>]) -> Self {
-        let (mut text, mut ends, mut first) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut text, mut pieces, mut first) = (Vec::new(), Vec::new(), Vec::new());
         // Of flags that serve everybody the same, their own pieces once more, side by side.
         let mut alike = Vec::new();
         let mut steps: Vec<Step> = Vec::new();
         for (index, flag) in flags.iter().enumerate() {
-            first.push(ends.len());
+            first.push(pieces.len());
             for variation in flag.variations() {
+                let start = text.len();
                 write(&mut text, flag, variation);
-                ends.push(text.len());
+                pieces.push(start..text.len());
             }
             let constant = flag
                 .constant()
@@ -62,17 +65,17 @@ impl Answers {
         text.append(&mut alike);
         Self {
             text: text.into(),
-            ends: ends.into(),
+            pieces: pieces.into(),
             first: first.into(),
             steps: steps.into(),
+            decisions: Decisions::new(flags),
         }
     }
 
     /// The piece of a variation, with a comma in front.
     fn piece(&self, flag: usize, variation: u32) -> &[u8] {
         let at = self.first[flag] + variation as usize;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[start..self.ends[at]]
+        &self.text[self.pieces[at].clone()]
     }
 
     /// Appends an array of all flags that can be served, and tells of those that cannot.
@@ -85,7 +88,7 @@ impl Answers {
     ) {
         let start = out.len();
         out.reserve(self.text.len() / 2 + 2);
-        let mut evaluation = Evaluation::new(environment, target);
+        let mut evaluation = Evaluation::of_all(environment, &self.decisions, target);
         for step in &self.steps {
             match step {
                 Step::Copy(range) => out.extend_from_slice(&self.text[range.clone()]),

@@ -5,7 +5,7 @@ use crate::pattern::Pattern;
 use crate::{Target, case, shape};
 
 /// Where an attribute's text is found.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Attribute {
     Identifier,
     Name,
@@ -34,7 +34,7 @@ impl Attribute {
 }
 
 /// What is asked of the attribute's text.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Test {
     Equal(Box<str>),
     EqualSensitive(Box<str>),
@@ -46,7 +46,7 @@ pub(crate) enum Test {
     Match(Box<Pattern>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Clause {
     Never,
     Text(Attribute, Test),

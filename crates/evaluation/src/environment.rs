@@ -1,12 +1,14 @@
 //! An environment's flags and groups, linked by index, so that an evaluation
 //! looks no name up.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::answers::Answers;
 use crate::evaluator::Evaluation;
 use crate::graph::Components;
 use crate::links::{Links, ListLinks};
+use crate::requirements::Requirements;
 use crate::{EvaluationError, Evaluator, Flag, Group, Target, Variation};
 
 /// An environment's flags and groups linked together. It is built from
@@ -19,14 +21,12 @@ pub struct Environment {
     flags: Vec<Arc<Flag>>,
     /// Flags by identifier.
     by_identifier: Box<[u32]>,
-    /// The flags that a flag requires, up to the first that is unknown.
-    pub(crate) prerequisites: Links,
+    pub(crate) prerequisites: Requirements,
     pub(crate) flag_lists: ListLinks,
     pub(crate) groups: Vec<Arc<Group>>,
     pub(crate) group_lists: ListLinks,
     /// For each group, its place behind the groups it refers to.
     pub(crate) group_places: Box<[Place]>,
-    circles: Box<[Box<[u32]>]>,
     /// Made when somebody asks for the first: most SDKs evaluate themselves.
     answers: OnceLock<Answers>,
 }
@@ -48,13 +48,11 @@ impl Environment {
         let flag_lists = ListLinks::new(flags.iter().map(|f| &*f.lists), find_group);
         let group_lists = ListLinks::new(groups.iter().map(|g| &*g.lists), find_group);
 
-        let mut prerequisites = Links::new();
-        for flag in &flags {
-            let required = flag.prerequisites.iter();
-            let find = |name: &str| find(&flags, &by_identifier, name, Flag::identifier);
-            prerequisites.push(required.map_while(|p| find(&p.feature)));
-        }
-        prerequisites.shrink();
+        let prerequisites = Requirements::new(
+            flags.iter().map(|flag| &**flag),
+            |name| find(&flags, &by_identifier, name, Flag::identifier),
+            |at| &flags[at as usize],
+        );
 
         let components = Components::new(groups.len(), |group| group_lists.all(group));
         let mut group_places = vec![Place::default(); groups.len()].into_boxed_slice();
@@ -64,7 +62,6 @@ impl Environment {
             }
         }
         Self {
-            circles: circles(&prerequisites),
             flags,
             by_identifier,
             prerequisites,
@@ -128,16 +125,30 @@ impl Environment {
         self.answers().one(self, index, target)
     }
 
+    /// Makes now what the first evaluation would wait for.
+    pub fn make_ready(&self) {
+        self.answers();
+    }
+
     fn answers(&self) -> &Answers {
         self.answers.get_or_init(|| Answers::new(&self.flags))
     }
+}
 
-    /// Circles of prerequisites, by the flags' names.
-    pub fn circles(&self) -> Vec<Vec<&str>> {
-        let name = |&flag: &u32| self.flags[flag as usize].identifier();
-        let names = |circle: &[u32]| circle.iter().map(name).collect();
-        self.circles.iter().map(|circle| names(circle)).collect()
+/// Circles of prerequisites among flags that need not be compiled: identifiers, each with those of
+/// the flags that it requires ([`Flag::check`]). Of equal identifiers the last counts.
+pub fn circles_of<'f>(flags: &[(&'f str, &[Box<str>])]) -> Vec<Vec<&'f str>> {
+    let indexes: HashMap<&str, u32> = flags.iter().map(|(id, _)| *id).zip(0..).collect();
+    let mut links = Links::new();
+    for (at, (id, required)) in (0..).zip(flags) {
+        let counts = indexes.get(id) == Some(&at);
+        let known = required
+            .iter()
+            .map_while(|name| indexes.get(&**name).copied());
+        links.push(known.filter(|_| counts));
     }
+    let names = |circle: &[u32]| circle.iter().map(|&at| flags[at as usize].0).collect();
+    circles(&links).iter().map(|circle| names(circle)).collect()
 }
 
 fn circles(prerequisites: &Links) -> Box<[Box<[u32]>]> {

@@ -4,6 +4,7 @@
 //! circle at once, and the work for all flags is linear.
 
 use crate::bucket::Buckets;
+use crate::decisions::Decisions;
 use crate::environment::Environment;
 use crate::flag::Outcome;
 use crate::membership::Memberships;
@@ -49,6 +50,9 @@ pub(crate) struct Evaluation<'a, 't> {
     target: &'t Target,
     /// By flag; empty until a flag has prerequisites.
     known: Vec<Known<'a>>,
+    /// Where all flags are evaluated: which decide alike, and what was decided.
+    decisions: Option<&'a Decisions>,
+    decided: Vec<Option<&'a Outcome>>,
     /// Empty; keeps its memory from one walk to the next.
     check: Check,
 }
@@ -83,7 +87,22 @@ impl<'a, 't> Evaluation<'a, 't> {
             buckets: Buckets::default(),
             target,
             known: Vec::new(),
+            decisions: None,
+            decided: Vec::new(),
             check: Check::default(),
+        }
+    }
+
+    /// The same for all flags of the environment.
+    pub(crate) fn of_all(
+        environment: &'a Environment,
+        decisions: &'a Decisions,
+        target: &'t Target,
+    ) -> Self {
+        Self {
+            decisions: Some(decisions),
+            decided: vec![None; decisions.count()],
+            ..Self::new(environment, target)
         }
     }
 
@@ -97,37 +116,55 @@ impl<'a, 't> Evaluation<'a, 't> {
         if !self.environment.prerequisites.row(index).is_empty() && !self.meets(index) {
             return self.environment.flags()[index].off_outcome();
         }
-        match self.known.get(index).and_then(|known| known.own) {
-            Some(outcome) => outcome,
-            None => self.own_outcome(index),
-        }
+        self.own_outcome(index)
     }
 
+    /// Of steps 2–6; kept where it may be asked for again.
     fn own_outcome(&mut self, index: usize) -> &'a Outcome {
+        let kept = match self.decisions {
+            Some(decisions) => self.decided.get_mut(decisions.of(index)),
+            None => self.known.get_mut(index).map(|known| &mut known.own),
+        };
+        if let Some(Some(outcome)) = kept {
+            return outcome;
+        }
         let (environment, target) = (self.environment, self.target);
-        environment.flags()[index].own_outcome(target, &mut self.buckets, |list| {
+        let outcome = environment.flags()[index].own_outcome(target, &mut self.buckets, |list| {
             let groups = environment.flag_lists.list(index, list);
             self.memberships.in_list(target, groups)
-        })
+        });
+        if let Some(kept) = kept {
+            *kept = Some(outcome);
+        }
+        outcome
     }
 
-    /// The identifier of a required flag's variation, if it has one.
-    fn required_variation(&mut self, index: usize) -> Option<&'a str> {
-        let outcome = match self.known[index].own {
-            Some(outcome) => outcome,
-            None => self.own_outcome(index),
-        };
-        self.known[index].own = Some(outcome);
-        match outcome {
-            Outcome::Variation(at) => {
-                Some(&self.environment.flags()[index].variations()[*at as usize].identifier)
-            }
+    /// A required flag's variation, if it has one.
+    fn required_variation(&mut self, index: usize) -> Option<u32> {
+        match self.own_outcome(index) {
+            Outcome::Variation(at) => Some(*at),
             _ => None,
         }
     }
 
+    /// Whether the prerequisites of a flag are met, where none of them has any itself.
+    fn meets_shallow(&mut self, flag: usize) -> bool {
+        let environment = self.environment;
+        for (at, &to) in environment.prerequisites.row(flag).iter().enumerate() {
+            match self.required_variation(to as usize) {
+                Some(variation) if environment.prerequisites.accepts(flag, at, variation) => {}
+                Some(_) => return false,
+                None => return true, // ends the list as met
+            }
+        }
+        true
+    }
+
     /// Whether every prerequisite that can be reached from a flag is met.
     fn meets(&mut self, root: usize) -> bool {
+        if self.environment.prerequisites.is_shallow(root) {
+            return self.meets_shallow(root);
+        }
         if self.known.is_empty() {
             let unknown = Known {
                 own: None,
@@ -170,9 +207,9 @@ impl<'a, 't> Evaluation<'a, 't> {
                 self.close(flag, check);
                 continue;
             };
-            let expected = &environment.flags()[flag].prerequisites[at].variations;
+            let accepted = environment.prerequisites.accepts(flag, at, variation);
             let requirements = self.known[to].requirements;
-            if !expected.contains(variation) || requirements == Requirements::NotMet {
+            if !accepted || requirements == Requirements::NotMet {
                 // All that are being checked lead here.
                 for &flag in &check.open {
                     self.known[flag].requirements = Requirements::NotMet;

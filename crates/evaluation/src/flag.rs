@@ -1,6 +1,8 @@
 //! A flag, parsed and compiled once per version. Names of its own variations
 //! are resolved here; other flags and groups are linked by the environment.
 
+use std::hash::Hash;
+
 use crate::bucket::Buckets;
 use crate::clause::{Attribute, Clause, ListId, Lists, add_list};
 use crate::names::Names;
@@ -39,7 +41,7 @@ pub(crate) struct Prerequisite {
 }
 
 /// What a variation's name stands for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     Variation(u32),
     Empty,
@@ -47,13 +49,13 @@ pub(crate) enum Outcome {
 }
 
 /// What a rule or the default serves.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Served {
     pub(crate) distribution: Option<Box<Distribution>>,
     pub(crate) variation: Option<Outcome>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Distribution {
     pub(crate) bucket_by: Box<str>,
     pub(crate) attribute: Attribute,
@@ -61,20 +63,31 @@ pub(crate) struct Distribution {
     pub(crate) variations: Box<[(i64, Outcome)]>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     pub(crate) outcome: Outcome,
     pub(crate) targets: Names,
     pub(crate) groups: Option<ListId>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rule {
     pub(crate) clauses: Box<[Clause]>,
     pub(crate) served: Served,
 }
 
 impl Flag {
+    /// Checks one FeatureConfig as [`Flag::parse`] does, without compiling it; the identifiers of the
+    /// flags that it requires.
+    ///
+    /// # Errors
+    /// Those of [`Flag::parse`].
+    pub fn check(json: &str) -> Result<Vec<Box<str>>, ParseError> {
+        let config: shape::FeatureConfig = shape::parse(json)?;
+        let required = config.prerequisites.into_iter();
+        Ok(required.map(|prerequisite| prerequisite.feature).collect())
+    }
+
     /// Parses and compiles one FeatureConfig.
     ///
     /// # Errors
@@ -170,6 +183,21 @@ impl Flag {
             .or_else(|| self.default.distributed(target, buckets).filter(non_empty))
             .or(self.default.variation.as_ref())
             .unwrap_or(&Outcome::Empty)
+    }
+
+    /// All that [`Self::own_outcome`] looks at: flags that are alike here decide alike, whatever
+    /// their names and values.
+    pub(crate) fn decision(&self) -> impl Hash + PartialEq + '_ {
+        let Self {
+            on,
+            off,
+            default,
+            targeting,
+            rules,
+            lists,
+            ..
+        } = self;
+        (on, off, default, targeting, rules, lists)
     }
 
     /// What is served when the flag is off or a prerequisite is not met.

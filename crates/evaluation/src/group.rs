@@ -28,6 +28,14 @@ impl Group {
         Ok(Self::new(shape::parse(json)?, and_rules))
     }
 
+    /// Checks one Segment as [`Group::parse`] does, without compiling it.
+    ///
+    /// # Errors
+    /// Those of [`Group::parse`].
+    pub fn check(json: &str) -> Result<(), ParseError> {
+        shape::parse::<shape::Segment>(json).map(drop)
+    }
+
     fn new(segment: shape::Segment, and_rules: bool) -> Self {
         let mut lists = Lists::new();
         let names =

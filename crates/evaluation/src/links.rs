@@ -27,6 +27,11 @@ impl Links {
         self.span(at, at + 1)
     }
 
+    /// Where a row begins among the items of all.
+    pub(crate) fn start(&self, at: usize) -> usize {
+        self.ends[at]
+    }
+
     /// The rows from `from` up to `to`, as one.
     pub(crate) fn span(&self, from: usize, to: usize) -> &[u32] {
         &self.items[self.ends[from]..self.ends[to]]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Names {
     /// The texts, sorted, without separator.
     text: Box<str>,

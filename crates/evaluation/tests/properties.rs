@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ff_evaluation::{Environment, Flag, Group, Target, bucket};
+use ff_evaluation::{Environment, Flag, Group, Target, bucket, circles_of};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -129,7 +129,12 @@ fn circles_are_named_and_end() {
         flag("e", "none"),
     ];
     let environment = environment(&flags, &[], false);
-    let mut circles = environment.circles();
+    let required = flags
+        .each_ref()
+        .map(|flag| Flag::check(&flag.to_string()).unwrap());
+    let names = ["a", "b", "c", "d", "e"];
+    let names = names.into_iter().zip(required.iter().map(Vec::as_slice));
+    let mut circles = circles_of(&names.collect::<Vec<_>>());
     for circle in &mut circles {
         circle.sort_unstable();
     }

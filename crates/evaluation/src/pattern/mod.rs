@@ -14,6 +14,7 @@ mod program;
 mod scripts;
 mod syntax;
 
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use regex_automata::meta::Regex;
@@ -28,6 +29,7 @@ static KEPT: AtomicUsize = AtomicUsize::new(0);
 /// A compiled pattern.
 #[derive(Debug)]
 pub(crate) struct Pattern {
+    source: Box<str>,
     matcher: Matcher,
     /// Its share of [`KEPT`].
     bytes: usize,
@@ -37,8 +39,8 @@ pub(crate) struct Pattern {
 enum Matcher {
     Automaton(Regex),
     Program(Program),
-    /// Compiled for each search.
-    Text(Box<str>),
+    /// The pattern is compiled for each search.
+    Source,
 }
 
 impl Pattern {
@@ -49,7 +51,14 @@ impl Pattern {
 
     fn within(pattern: &str, budget: usize) -> Option<Self> {
         let tree = parser::parse(pattern).ok()?;
-        let kept = |matcher, bytes| reserve(bytes, budget).then_some(Self { matcher, bytes });
+        let source = || Box::from(pattern);
+        let kept = |matcher, bytes| {
+            reserve(bytes, budget).then_some(Self {
+                source: source(),
+                matcher,
+                bytes,
+            })
+        };
         let automaton = || {
             let (regex, bytes) = automaton::compile(&tree)?;
             kept(Matcher::Automaton(regex), bytes)
@@ -60,7 +69,8 @@ impl Pattern {
             kept(Matcher::Program(program), bytes)
         };
         let text = || Self {
-            matcher: Matcher::Text(pattern.into()),
+            source: source(),
+            matcher: Matcher::Source,
             bytes: 0,
         };
         Some(automaton().or_else(program).unwrap_or_else(text))
@@ -70,11 +80,25 @@ impl Pattern {
         match &self.matcher {
             Matcher::Automaton(regex) => regex.is_match(text),
             Matcher::Program(program) => program.is_found(text),
-            Matcher::Text(pattern) => match parser::parse(pattern) {
+            Matcher::Source => match parser::parse(&self.source) {
                 Ok(tree) => Program::new(&tree).is_found(text),
                 Err(_) => false,
             },
         }
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.hash(state);
     }
 }
 
