@@ -15,16 +15,32 @@ use super::{
     prepare::served_group,
 };
 
+/// A flag that was checked. It is compiled when its environment first evaluates: most SDKs do so
+/// themselves, and what nobody asks for costs neither memory nor time at the start.
+#[derive(Clone, Default)]
+pub(super) struct CheckedFlag {
+    /// The identifiers of the flags that it requires.
+    pub(super) requires: Box<[Box<str>]>,
+    pub(super) compiled: OnceLock<Arc<Flag>>,
+}
+
+/// A group that was checked, compiled like a flag.
+#[derive(Clone, Default)]
+pub(super) struct CheckedGroup {
+    pub(super) compiled: OnceLock<Arc<Group>>,
+}
+
 /// The flags of an environment with what was compiled of them.
+#[derive(Default)]
 pub struct FlagSet {
     list: Collection,
-    compiled: Vec<Arc<Flag>>,
+    checked: Vec<CheckedFlag>,
 }
 
 impl FlagSet {
-    pub(super) fn new(list: Collection, compiled: Vec<Arc<Flag>>) -> Self {
-        debug_assert_eq!(list.items().len(), compiled.len());
-        Self { list, compiled }
+    pub(super) fn new(list: Collection, checked: Vec<CheckedFlag>) -> Self {
+        debug_assert_eq!(list.items().len(), checked.len());
+        Self { list, checked }
     }
 
     /// The flags as they are served and stored.
@@ -33,36 +49,65 @@ impl FlagSet {
     }
 
     /// The compiled flags, in the order of the list.
-    pub fn compiled(&self) -> &[Arc<Flag>] {
-        &self.compiled
+    fn compiled(&self) -> Vec<Arc<Flag>> {
+        let flags = self.list.items().iter().zip(&self.checked);
+        let compile = |item| Arc::new(Flag::parse(json_text(item)).expect(CHECKED));
+        flags
+            .map(|(item, flag)| flag.compiled.get_or_init(|| compile(item)).clone())
+            .collect()
     }
 
-    pub(super) fn reuse(&self, id: &str, text: &str) -> Option<(Arc<str>, Arc<Flag>)> {
-        reuse(&self.list, &self.compiled, id, text)
+    #[cfg(test)]
+    pub(super) fn compiled_so_far(&self) -> Vec<Option<Arc<Flag>>> {
+        let flags = self.checked.iter();
+        flags.map(|flag| flag.compiled.get().cloned()).collect()
+    }
+
+    /// Circles of prerequisites, by the flags' identifiers.
+    fn circles(&self) -> Vec<Vec<&str>> {
+        if self.checked.iter().all(|flag| flag.requires.is_empty()) {
+            return Vec::new();
+        }
+        let flags = self.list.items().iter().zip(&self.checked);
+        let flags: Vec<_> = flags
+            .map(|(item, flag)| (&*item.id, &*flag.requires))
+            .collect();
+        ff_evaluation::circles_of(&flags)
+    }
+
+    pub(super) fn reuse(&self, id: &str, text: &str) -> Option<(Arc<str>, CheckedFlag)> {
+        reuse(&self.list, &self.checked, id, text)
     }
 
     pub(super) fn without(&self, id: &str) -> Self {
-        let (list, compiled) = without(&self.list, &self.compiled, id);
-        Self { list, compiled }
+        let (list, checked) = without(&self.list, &self.checked, id);
+        Self { list, checked }
     }
 }
 
+/// Why compiling cannot fail.
+const CHECKED: &str = "it was parsed before, when it was checked";
+
 /// The groups of an environment with what was compiled of them.
+#[derive(Default)]
 pub struct GroupSet {
     /// With both `rules` and `servingRules`: as stored.
     list: Collection,
-    compiled: Vec<Arc<Group>>,
+    checked: Vec<CheckedGroup>,
+    /// The setting of that name.
+    and_rules: bool,
     /// Served without one of the two; made on first demand, as most fleets ask for one form only.
     with_rules: OnceLock<Collection>,
     with_serving_rules: OnceLock<Collection>,
 }
 
 impl GroupSet {
-    pub(super) fn new(list: Collection, compiled: Vec<Arc<Group>>) -> Self {
-        debug_assert_eq!(list.items().len(), compiled.len());
+    pub(super) fn new(list: Collection, checked: Vec<CheckedGroup>, and_rules: bool) -> Self {
+        debug_assert_eq!(list.items().len(), checked.len());
         Self {
             list,
-            compiled,
+            checked,
+            and_rules,
             with_rules: OnceLock::new(),
             with_serving_rules: OnceLock::new(),
         }
@@ -95,13 +140,24 @@ impl GroupSet {
         })
     }
 
-    pub(super) fn reuse(&self, id: &str, text: &str) -> Option<(Arc<str>, Arc<Group>)> {
-        reuse(&self.list, &self.compiled, id, text)
+    fn compiled(&self) -> Vec<Arc<Group>> {
+        let groups = self.list.items().iter().zip(&self.checked);
+        let compile = |item| {
+            let group = Group::parse(json_text(item), self.and_rules);
+            Arc::new(group.expect(CHECKED))
+        };
+        groups
+            .map(|(item, group)| group.compiled.get_or_init(|| compile(item)).clone())
+            .collect()
+    }
+
+    pub(super) fn reuse(&self, id: &str, text: &str) -> Option<(Arc<str>, CheckedGroup)> {
+        reuse(&self.list, &self.checked, id, text)
     }
 
     pub(super) fn without(&self, id: &str) -> Self {
-        let (list, compiled) = without(&self.list, &self.compiled, id);
-        Self::new(list, compiled)
+        let (list, checked) = without(&self.list, &self.checked, id);
+        Self::new(list, checked, self.and_rules)
     }
 }
 
@@ -109,12 +165,12 @@ fn json_text(item: &Item) -> &str {
     std::str::from_utf8(&item.json).expect("an item is a slice of a string")
 }
 
-fn reuse<T>(
+fn reuse<T: Clone>(
     list: &Collection,
-    compiled: &[Arc<T>],
+    checked: &[T],
     id: &str,
     text: &str,
-) -> Option<(Arc<str>, Arc<T>)> {
+) -> Option<(Arc<str>, T)> {
     let item = list.get(id)?;
     if item.json != text.as_bytes() {
         return None;
@@ -123,20 +179,20 @@ fn reuse<T>(
         .items()
         .iter()
         .rposition(|other| Arc::ptr_eq(&other.id, &item.id))?;
-    Some((item.id.clone(), compiled[position].clone()))
+    Some((item.id.clone(), checked[position].clone()))
 }
 
-fn without<T>(list: &Collection, compiled: &[Arc<T>], id: &str) -> (Collection, Vec<Arc<T>>) {
+fn without<T: Clone>(list: &Collection, checked: &[T], id: &str) -> (Collection, Vec<T>) {
     let kept = || {
         list.items()
             .iter()
-            .zip(compiled)
+            .zip(checked)
             .filter(|(item, _)| &*item.id != id)
     };
     let rest = kept().map(|(item, _)| (item.id.clone(), item.version, json_text(item)));
     (
         Collection::new(rest),
-        kept().map(|(_, compiled)| compiled.clone()).collect(),
+        kept().map(|(_, checked)| checked.clone()).collect(),
     )
 }
 
@@ -147,12 +203,14 @@ pub struct Environment {
     keys: Arc<BTreeSet<KeyHash>>,
     flags: Arc<FlagSet>,
     groups: Arc<GroupSet>,
-    evaluation: Arc<ff_evaluation::Environment>,
+    /// Made when somebody first asks, and from then on for each new snapshot beforehand.
+    evaluation: Arc<OnceLock<ff_evaluation::Environment>>,
     recent: Arc<[Recent]>,
 }
 
 impl Environment {
-    /// Links flags and groups for evaluation.
+    /// A snapshot of flags and groups. `is_evaluated`: somebody evaluates in this environment, so
+    /// that it is made ready here, where no reader waits.
     pub(super) fn new(
         id: EnvironmentId,
         revision: u64,
@@ -160,23 +218,24 @@ impl Environment {
         flags: Arc<FlagSet>,
         groups: Arc<GroupSet>,
         recent: Arc<[Recent]>,
+        is_evaluated: bool,
     ) -> Self {
-        let evaluation = Arc::new(ff_evaluation::Environment::new(
-            flags.compiled.clone(),
-            groups.compiled.clone(),
-        ));
-        for circle in evaluation.circles() {
+        for circle in flags.circles() {
             tracing::warn!(environment = %id, flags = circle.join(" → "), "prerequisites form a circle; each list is checked once");
         }
-        Self {
+        let environment = Self {
             id,
             revision,
             keys,
             flags,
             groups,
-            evaluation,
+            evaluation: Arc::default(),
             recent,
+        };
+        if is_evaluated {
+            environment.evaluation().make_ready();
         }
+        environment
     }
 
     /// The same flags and groups with other keys or recent changes.
@@ -237,8 +296,15 @@ impl Environment {
     }
 
     /// Flags and groups, linked for evaluation.
-    pub fn evaluation(&self) -> &Arc<ff_evaluation::Environment> {
-        &self.evaluation
+    pub fn evaluation(&self) -> &ff_evaluation::Environment {
+        self.evaluation.get_or_init(|| {
+            ff_evaluation::Environment::new(self.flags.compiled(), self.groups.compiled())
+        })
+    }
+
+    /// Whether anybody has evaluated in this environment.
+    pub(super) fn is_evaluated(&self) -> bool {
+        self.evaluation.get().is_some()
     }
 
     /// What changed lately, the oldest first; entries may be older than the replay window.

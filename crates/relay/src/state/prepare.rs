@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     collection::Collection,
-    environment::{Environment, FlagSet, GroupSet},
+    environment::{CheckedFlag, CheckedGroup, Environment, FlagSet, GroupSet},
     ids::{EnvironmentId, KeyHash},
 };
 
@@ -77,7 +77,7 @@ pub struct Prepared {
 }
 
 /// Checks a whole environment. `held` lends what did not change, so that an unchanged poll
-/// compiles nothing.
+/// checks and compiles nothing.
 pub fn environment(
     raw: &RawEnvironment<'_>,
     held: Option<&Environment>,
@@ -115,13 +115,14 @@ pub fn environment(
     })
 }
 
-/// Checks and compiles the flags of an environment.
+/// Checks the flags of an environment.
 pub fn flags(
     environment: &EnvironmentId,
     raw: &[&RawValue],
     held: Option<&Environment>,
 ) -> Result<FlagSet, ConfigError> {
-    let (list, compiled) = items(environment, "flag", raw, |text| {
+    let compiles = held.is_some_and(Environment::is_evaluated);
+    let (list, checked) = items(environment, "flag", raw, |text| {
         let head: FlagHead<'_> = serde_json::from_str(text).map_err(|error| nameless(&error))?;
         if head.feature.is_empty() {
             return Err(nameless("feature: missing or empty"));
@@ -131,20 +132,30 @@ pub fn flags(
             None => with_field(text, "variationToTargetMap", "[]"),
         };
         let kept = held.and_then(|held| held.flags().reuse(&head.feature, &served));
-        let (id, flag) = compile(kept, &head.feature, || Flag::parse(&served))?;
+        let (id, flag) = check(kept, &head.feature, || {
+            let requires = Flag::check(&served)?.into();
+            let flag = CheckedFlag {
+                requires,
+                ..CheckedFlag::default()
+            };
+            if compiles {
+                let _ = flag.compiled.set(Arc::new(Flag::parse(&served)?));
+            }
+            Ok(flag)
+        })?;
         Ok((id, head.version, served, flag))
     })?;
-    Ok(FlagSet::new(list, compiled))
+    Ok(FlagSet::new(list, checked))
 }
 
-/// Checks and compiles the groups of an environment.
+/// Checks the groups of an environment.
 pub fn groups(
     environment: &EnvironmentId,
     raw: &[&RawValue],
     held: Option<&Environment>,
     and_rules: bool,
 ) -> Result<GroupSet, ConfigError> {
-    let (list, compiled) = items(environment, "group", raw, |text| {
+    let (list, checked) = items(environment, "group", raw, |text| {
         let head: GroupHead<'_> = serde_json::from_str(text).map_err(|error| nameless(&error))?;
         if head.identifier.is_empty() {
             return Err(nameless("identifier: missing or empty"));
@@ -152,10 +163,12 @@ pub fn groups(
         let stored = with_rules(text, &head)
             .map_err(|error| (head.identifier.clone().into_owned(), error.to_string()))?;
         let kept = held.and_then(|held| held.groups().reuse(&head.identifier, &stored));
-        let (id, group) = compile(kept, &head.identifier, || Group::parse(&stored, and_rules))?;
+        let (id, group) = check(kept, &head.identifier, || {
+            Group::check(&stored).map(|()| CheckedGroup::default())
+        })?;
         Ok((id, head.version, stored, group))
     })?;
-    Ok(GroupSet::new(list, compiled))
+    Ok(GroupSet::new(list, checked, and_rules))
 }
 
 /// The name of an item, empty where it has none, and what is wrong with it.
@@ -165,8 +178,8 @@ fn nameless(reason: &(impl ToString + ?Sized)) -> ItemFault {
     (String::new(), reason.to_string())
 }
 
-/// What an item is held as: identifier, version, text and compiled form.
-type Item<'a, T> = (Arc<str>, Option<i64>, Cow<'a, str>, Arc<T>);
+/// What an item is held as: identifier, version, text, and what else was made of it.
+type Item<'a, T> = (Arc<str>, Option<i64>, Cow<'a, str>, T);
 
 /// Prepares every item of a list; a fault names environment and item.
 fn items<'a, T>(
@@ -174,9 +187,9 @@ fn items<'a, T>(
     kind: &'static str,
     raw: &[&'a RawValue],
     prepare: impl Fn(&'a str) -> Result<Item<'a, T>, ItemFault>,
-) -> Result<(Collection, Vec<Arc<T>>), ConfigError> {
+) -> Result<(Collection, Vec<T>), ConfigError> {
     let mut texts = Vec::with_capacity(raw.len());
-    let mut compiled = Vec::with_capacity(raw.len());
+    let mut checked = Vec::with_capacity(raw.len());
     for (position, value) in raw.iter().enumerate() {
         let prepared = if value.get().starts_with('{') {
             prepare(value.get())
@@ -194,22 +207,22 @@ fn items<'a, T>(
             reason,
         })?;
         texts.push((id, version.unwrap_or(0), text));
-        compiled.push(item);
+        checked.push(item);
     }
     let list = Collection::new(texts.iter().map(|(id, v, text)| (id.clone(), *v, &**text)));
-    Ok((list, compiled))
+    Ok((list, checked))
 }
 
-/// What was kept of an item that did not change, else the item compiled anew.
-fn compile<T>(
-    kept: Option<(Arc<str>, Arc<T>)>,
+/// What was kept of an item that did not change, else the item checked anew.
+fn check<T>(
+    kept: Option<(Arc<str>, T)>,
     name: &str,
-    parse: impl FnOnce() -> Result<T, ff_evaluation::ParseError>,
-) -> Result<(Arc<str>, Arc<T>), ItemFault> {
+    check: impl FnOnce() -> Result<T, ff_evaluation::ParseError>,
+) -> Result<(Arc<str>, T), ItemFault> {
     match kept {
         Some(kept) => Ok(kept),
-        None => match parse() {
-            Ok(item) => Ok((Arc::from(name), Arc::new(item))),
+        None => match check() {
+            Ok(item) => Ok((Arc::from(name), item)),
             Err(error) => Err((name.to_owned(), error.to_string())),
         },
     }

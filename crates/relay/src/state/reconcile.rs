@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     collection::{Collection, Item},
-    environment::{Environment, FlagSet, GroupSet},
+    environment::Environment,
     event::{Action, Domain, Event, Recent, remember},
     ids::{EnvironmentId, KeyHash},
     prepare::Prepared,
@@ -98,7 +98,9 @@ pub(super) fn reconcile(
     let environment = if same_flags && same_groups {
         held.with(revision, keys, recent)
     } else {
-        Environment::new(held.id().clone(), revision, keys, flags, groups, recent)
+        let evaluated = held.is_evaluated();
+        let id = held.id().clone();
+        Environment::new(id, revision, keys, flags, groups, recent, evaluated)
     };
     Some(Outcome {
         environment,
@@ -112,15 +114,10 @@ fn first_load(new: Prepared, revision: u64) -> Outcome {
         new.id,
         revision,
         Arc::new(new.keys.unwrap_or_default().into_iter().collect()),
-        Arc::new(
-            new.flags
-                .unwrap_or_else(|| FlagSet::new(Collection::default(), Vec::new())),
-        ),
-        Arc::new(
-            new.groups
-                .unwrap_or_else(|| GroupSet::new(Collection::default(), Vec::new())),
-        ),
+        Arc::new(new.flags.unwrap_or_default()),
+        Arc::new(new.groups.unwrap_or_default()),
         Arc::new([]),
+        false,
     );
     Outcome {
         environment,
@@ -273,6 +270,7 @@ pub(super) fn delete(
         flags,
         groups,
         recent,
+        held.is_evaluated(),
     );
     Some(Outcome {
         environment,

@@ -82,3 +82,39 @@ fn a_malformed_item_names_environment_item_and_field() {
         "{error}"
     );
 }
+
+#[test]
+fn nothing_is_compiled_until_somebody_evaluates_and_then_nobody_waits_again() {
+    let env = EnvironmentId::from("e");
+    let text = format!("{FLAG}}}");
+    let environment = |flags: FlagSet, evaluated| {
+        let (flags, groups) = (Arc::new(flags), Arc::default());
+        Environment::new(
+            env.clone(),
+            1,
+            Arc::default(),
+            flags,
+            groups,
+            [].into(),
+            evaluated,
+        )
+    };
+    let first = raw(&[&text]);
+    let held = environment(flags(&env, &refs(&first), None).unwrap(), false);
+    assert!(!held.is_evaluated());
+    let target = ff_evaluation::Target::from_identifier("t");
+    let served = held.evaluation().evaluate("f", &target).unwrap().unwrap();
+    assert_eq!(&*served.value, "1");
+    // A change in an environment that is evaluated comes compiled, and takes over what it can.
+    let changed = [text.replace("\"f\"", "\"g\""), text];
+    let second = raw(&changed.each_ref().map(String::as_str));
+    let set = flags(&env, &refs(&second), Some(&held)).unwrap();
+    let compiled = set.compiled_so_far();
+    assert!(compiled.iter().all(Option::is_some));
+    let kept = held.flags().compiled_so_far();
+    assert!(Arc::ptr_eq(
+        compiled[1].as_ref().unwrap(),
+        kept[0].as_ref().unwrap()
+    ));
+    assert!(environment(set, held.is_evaluated()).is_evaluated());
+}
