@@ -13,7 +13,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use ff_evaluation::Target;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::timeout;
 
 use super::{App, recent::RecentMemory, token::Claims};
@@ -34,6 +34,9 @@ const REMEMBERED: usize = 20_000;
 /// How long an evaluation waits for another relay's memory.
 const ASK: Duration = Duration::from_millis(20);
 const ASK_AGAIN: Duration = Duration::from_mins(1);
+/// How many headers are remembered, at least, and up to which length each.
+const REMEMBERED_HEADERS: usize = 1_000;
+const LONGEST_REMEMBERED_HEADER: usize = 2 << 10;
 /// A larger one is not remembered in memory.
 const MOST_REMEMBERED: usize = 64 << 10;
 
@@ -72,6 +75,8 @@ pub struct Targets {
     memory: Mutex<Memory>,
     /// When each was last asked for elsewhere.
     asked: Mutex<RecentMemory<(EnvironmentId, Box<str>), Instant>>,
+    /// Headers that were read: an SDK sends the same with all its requests.
+    headers: Mutex<RecentMemory<Box<[u8]>, Arc<Target>>>,
     /// Those that files list.
     pub listed: ListedTargets,
 }
@@ -81,6 +86,7 @@ impl Default for Targets {
         Self {
             memory: Mutex::new(RecentMemory::new(REMEMBERED)),
             asked: Mutex::new(RecentMemory::new(REMEMBERED)),
+            headers: Mutex::new(RecentMemory::new(REMEMBERED_HEADERS)),
             listed: ListedTargets::default(),
         }
     }
@@ -117,14 +123,28 @@ impl Targets {
         environment: &EnvironmentId,
         identifier: &str,
     ) -> Option<Arc<Target>> {
-        if let Some(target) = from_header(headers) {
-            return Some(Arc::new(target));
+        if let Some(target) = headers.get(HEADER).and_then(|value| self.of_header(value)) {
+            return Some(target);
         }
         let carried = claims.and_then(Claims::target);
         if let Some(target) = carried.filter(|target| *target.identifier == *identifier) {
             return Some(target.clone());
         }
         self.get(environment, identifier)
+    }
+
+    /// The target that a header carries.
+    fn of_header(&self, value: &HeaderValue) -> Option<Arc<Target>> {
+        let value = value.as_bytes();
+        let known = || self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(target) = known().get(value) {
+            return Some(target.clone());
+        }
+        let target = Arc::new(decode(value)?);
+        if value.len() <= LONGEST_REMEMBERED_HEADER {
+            known().insert(value.into(), target.clone());
+        }
+        Some(target)
     }
 
     /// Whether to ask elsewhere for a target: once a minute, whatever came of it.
@@ -164,9 +184,12 @@ impl App {
 
 /// The target of the `Harness-Target` header; a malformed one is logged and ignored.
 pub(super) fn from_header(headers: &HeaderMap) -> Option<Target> {
-    let value = headers.get(HEADER)?;
+    decode(headers.get(HEADER)?.as_bytes())
+}
+
+fn decode(value: &[u8]) -> Option<Target> {
     let target = BASE64
-        .decode(value.as_bytes().trim_ascii())
+        .decode(value.trim_ascii())
         .map_err(|error| error.to_string())
         .and_then(|json| Target::parse(&json).map_err(|error| error.to_string()));
     target
