@@ -33,14 +33,29 @@ pub fn parse(body: &[u8]) -> Result<Posted, String> {
     }
     let mut posted = Posted::default();
     let mut json = serde_json::Deserializer::from_slice(body);
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    let read = Body(&mut posted).deserialize(tracked);
-    read.map_err(|error| format!("the body is malformed: {}: {error}", track.path()))?;
+    let read = Body(&mut posted).deserialize(&mut json);
+    read.map_err(|_| format!("the body is malformed: {}", fault(body)))?;
     json.end()
         .map_err(|error| format!("the body is malformed: {error}"))?;
     Ok(posted)
 }
+
+/// Where a body is malformed, and how: following where one is costs more than to read it.
+#[cold]
+fn fault(body: &[u8]) -> String {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    match Body(&mut Posted::default()).deserialize(tracked) {
+        Err(error) => format!("{}: {error}", track.path()),
+        Ok(()) => String::new(),
+    }
+}
+
+/// A text that is borrowed where it has no escapes (a `Cow` within an `Option` or as a key is
+/// not).
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct Body<'a>(&'a mut Posted);
 
@@ -58,8 +73,8 @@ impl<'de> Visitor<'de> for Body<'_> {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let aggregate = &mut self.0.aggregate;
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            match &*name {
+        while let Some(name) = map.next_key::<Text<'de>>()? {
+            match &*name.0 {
                 "metricsData" => map.next_value_seed(List(aggregate, Of::Entries))?,
                 "targetData" => map.next_value_seed(List(aggregate, Of::Targets))?,
                 "environment_id" => self.0.environment = map.next_value()?,
@@ -98,13 +113,20 @@ impl<'de> Visitor<'de> for List<'_> {
         Ok(())
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while let Some(item) = items.next_element::<Option<&RawValue>>()? {
-            match (item, self.1) {
-                (None, _) => {}
-                (Some(item), Of::Entries) => {
-                    add_entry(self.0, item).map_err(de::Error::custom)?;
+        match self.1 {
+            Of::Entries => {
+                while let Some(entry) = items.next_element::<Option<RawEntry<'de>>>()? {
+                    if let Some(entry) = entry {
+                        add_entry(self.0, entry).map_err(de::Error::custom)?;
+                    }
                 }
-                (Some(item), Of::Targets) => add_target(self.0, item),
+            }
+            Of::Targets => {
+                while let Some(target) = items.next_element::<Option<&RawValue>>()? {
+                    if let Some(target) = target {
+                        add_target(self.0, target);
+                    }
+                }
             }
         }
         Ok(())
@@ -126,7 +148,7 @@ struct Attributes<'a>(Vec<Option<Attribute<'a>>>);
 #[derive(Deserialize)]
 struct Attribute<'a> {
     #[serde(borrow, default)]
-    key: Option<Cow<'a, str>>,
+    key: Option<Text<'a>>,
     #[serde(borrow, default)]
     value: Option<&'a RawValue>,
 }
@@ -134,16 +156,14 @@ struct Attribute<'a> {
 impl Attributes<'_> {
     /// The text of an attribute: SDKs send texts, and now and then null or a number.
     fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        let named = |a: &&Attribute<'_>| a.key.as_deref() == Some(name);
+        let named = |a: &&Attribute<'_>| a.key.as_ref().is_some_and(|key| key.0 == name);
         let raw = self.0.iter().flatten().find(named)?.value?.get();
-        let text = serde_json::from_str::<String>(raw).map(Cow::Owned);
+        let text = serde_json::from_str::<Text<'_>>(raw).map(|text| text.0);
         Some(text.unwrap_or(Cow::Borrowed(raw))).filter(|text| !text.is_empty())
     }
 }
 
-fn add_entry(aggregate: &mut Aggregate, item: &RawValue) -> Result<(), String> {
-    let entry: RawEntry<'_> =
-        serde_json::from_str(item.get()).map_err(|error| error.to_string())?;
+fn add_entry(aggregate: &mut Aggregate, entry: RawEntry<'_>) -> Result<(), String> {
     let text = |name| entry.attributes.text(name).unwrap_or_default();
     let flag = entry.attributes.text("featureIdentifier");
     let flag = flag.unwrap_or_else(|| text("featureName"));
@@ -197,8 +217,8 @@ impl<'de> Deserialize<'de> for RawEntry<'de> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEntry<'de>, A::Error> {
                 let mut entry = RawEntry::default();
-                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-                    match &*name {
+                while let Some(name) = map.next_key::<Text<'de>>()? {
+                    match &*name.0 {
                         "timestamp" => entry.timestamp = number("timestamp", map.next_value()?)?,
                         "count" => entry.count = number("count", map.next_value()?)?,
                         name => {
@@ -213,7 +233,7 @@ impl<'de> Deserialize<'de> for RawEntry<'de> {
                             if !entry.rest.is_empty() {
                                 entry.rest.push(',');
                             }
-                            entry.rest += &serde_json::Value::from(name).to_string();
+                            push_quoted(&mut entry.rest, name);
                             entry.rest.push(':');
                             entry.rest += value.get();
                         }
@@ -223,6 +243,16 @@ impl<'de> Deserialize<'de> for RawEntry<'de> {
             }
         }
         deserializer.deserialize_map(Members)
+    }
+}
+
+fn push_quoted(out: &mut String, text: &str) {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
     }
 }
 
