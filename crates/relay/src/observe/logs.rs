@@ -5,12 +5,17 @@
 
 mod behind;
 mod filter;
-mod line;
+mod request;
 mod throttle;
 
 use std::{
+    cell::RefCell,
     io::{self, Write},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use tracing_subscriber::filter::Targets;
@@ -20,7 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 pub use filter::Filter;
-use line::Lines;
+pub use request::RequestLine;
 pub use throttle::{Throttle, Word};
 
 use crate::settings::{LogFormat, LogLevel};
@@ -40,6 +45,11 @@ impl LevelHandle {
     pub fn set(&self, filter: &Filter) {
         // It fails only when the log is gone, and then there is no level to set.
         _ = self.0.reload(filter.targets());
+        if let Some(requests) = REQUESTS.get() {
+            requests
+                .is_on
+                .store(filter.has_requests(), Ordering::Relaxed);
+        }
     }
 
     /// That of this process' log, once it was started.
@@ -51,14 +61,54 @@ impl LevelHandle {
 /// There is one log in a process, as there is one standard error.
 static OF_PROCESS: OnceLock<LevelHandle> = OnceLock::new();
 
+/// Where the lines of requests go.
+struct Requests {
+    format: LogFormat,
+    writer: behind::Behind,
+    is_on: AtomicBool,
+}
+
+static REQUESTS: OnceLock<Requests> = OnceLock::new();
+
+thread_local! {
+    /// The line that is being made.
+    static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Logs a request: straight to the log of this process, else as an event.
+pub fn request(line: &RequestLine<'_>) {
+    let Some(requests) = REQUESTS.get() else {
+        return line.tell();
+    };
+    if !requests.is_on.load(Ordering::Relaxed) {
+        return;
+    }
+    LINE.with_borrow_mut(|text| {
+        text.clear();
+        if line
+            .format(text, requests.format, SystemTime::now())
+            .is_ok()
+        {
+            // What does not fit is dropped.
+            _ = (&requests.writer).write(text.as_bytes());
+        }
+    });
+}
+
 /// Starts the log of this process.
 ///
 /// # Errors
 /// The process has a log already, or no thread can be started.
 pub fn start(format: LogFormat, level: LogLevel) -> io::Result<LogGuard> {
     let (writer, guard) = behind::start(io::stderr())?;
-    let (subscriber, handle) = subscriber(format, level, OneLine(writer));
+    let (subscriber, handle) = subscriber(format, level, OneLine(writer.clone()));
     subscriber.try_init().map_err(io::Error::other)?;
+    let is_on = Filter::of(level).has_requests().into();
+    _ = REQUESTS.set(Requests {
+        format,
+        writer,
+        is_on,
+    });
     _ = OF_PROCESS.set(handle);
     Ok(LogGuard { _writer: guard })
 }
@@ -76,14 +126,8 @@ where
         .with_ansi(false)
         .with_writer(writer);
     let layer = match format {
-        LogFormat::Text => layer
-            .map_event_format(|rest| Lines { format, rest })
-            .boxed(),
-        LogFormat::Json => layer
-            .json()
-            .flatten_event(true)
-            .map_event_format(|rest| Lines { format, rest })
-            .boxed(),
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     (subscriber, LevelHandle(handle))
@@ -194,25 +238,31 @@ mod tests {
     #[test]
     fn lines_of_requests_are_those_of_the_general_formatter() {
         for format in [LogFormat::Text, LogFormat::Json] {
-            let lines = lines(format, LogLevel::Info, |_| {
-                for (id, application) in [
-                    ("a-1", None),
-                    ("quote \" and \\ and é and \u{1} and 'x'", Some("app")),
-                ] {
-                    // The other target has the general formatter, and the same length.
-                    tracing::info!(target: "ff_relay::request", method = %http::Method::GET, status = 200_u16, latency_us = 17_u64, request_id = id, application);
-                    tracing::info!(target: "ff_relay::another", method = %http::Method::GET, status = 200_u16, latency_us = 17_u64, request_id = id, application);
-                }
-                tracing::warn!(target: "ff_relay::request", environment = "");
-                tracing::warn!(target: "ff_relay::another", environment = "");
-            });
-            assert_eq!(lines.len(), 6);
-            let without_time = |line: &str| {
-                let at = line.find('Z').unwrap();
-                (at, line[at..].replace("::request", "::another"))
-            };
-            for pair in lines.chunks(2) {
-                assert_eq!(without_time(&pair[0]), without_time(&pair[1]));
+            for (id, application) in [
+                ("a-1", None),
+                ("quote \" and \\ and é and \u{1} and 'x'", Some("app")),
+            ] {
+                let line = RequestLine {
+                    method: "GET",
+                    route: "/client/env/{env}/feature-configs",
+                    environment: "",
+                    status: 200,
+                    latency_us: 17,
+                    request_id: id,
+                    application,
+                };
+                let told = lines(format, LogLevel::Info, |_| line.tell());
+                let mut direct = String::new();
+                line.format(&mut direct, format, SystemTime::now()).unwrap();
+                let without_time = |line: &str| {
+                    let at = line.find('Z').unwrap();
+                    (at, line[at..].to_owned())
+                };
+                assert_eq!(told.len(), 1);
+                assert_eq!(
+                    without_time(&direct),
+                    without_time(&format!("{}\n", told[0]))
+                );
             }
         }
     }

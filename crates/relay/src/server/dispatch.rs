@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     hub::Subscription,
-    observe::traces::{self, Span},
+    observe::{
+        logs::{self, RequestLine},
+        traces::{self, Span},
+    },
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -134,16 +137,15 @@ impl App {
             span.answered(answer.status().as_u16());
         }
         let application = head.headers.get("harness-sdk-applicationid");
-        tracing::info!(
-            target: "ff_relay::request",
-            method = %head.method,
-            route = TEMPLATES[number],
-            environment = env,
-            status = answer.status().as_u16(),
-            latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            request_id = id.to_str().unwrap_or_default(),
-            application = application.and_then(|value| value.to_str().ok()),
-        );
+        logs::request(&RequestLine {
+            method: head.method.as_str(),
+            route: TEMPLATES[number],
+            environment: env,
+            status: answer.status().as_u16(),
+            latency_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            request_id: id.to_str().unwrap_or_default(),
+            application: application.and_then(|value| value.to_str().ok()),
+        });
         answer
     }
 

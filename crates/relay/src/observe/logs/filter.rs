@@ -73,6 +73,12 @@ impl Filter {
         Ok(Self { text, targets })
     }
 
+    /// Whether it lets the lines of requests through.
+    pub(super) fn has_requests(&self) -> bool {
+        self.targets
+            .would_enable(super::request::TARGET, &tracing::Level::INFO)
+    }
+
     /// As [`parse`](Self::parse) reads it.
     pub fn text(&self) -> &str {
         &self.text

@@ -1,5 +1,5 @@
 //! The line of a request, which every request pays for: the same bytes as the general formatter
-//! makes of it, without its machinery. All other events, and requests within a span, go to that.
+//! makes of such an event, without its machinery.
 
 use std::{
     cell::RefCell,
@@ -7,134 +7,128 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tracing::{
-    Event, Subscriber,
-    field::{Field, Visit},
-};
-use tracing_subscriber::{
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
-};
-
 use crate::settings::LogFormat;
 
 /// The target of requests' lines.
-const REQUESTS: &str = "ff_relay::request";
+pub(super) const TARGET: &str = "ff_relay::request";
 
-/// Formats requests itself, and the rest by `rest`.
-pub(super) struct Lines<F> {
-    pub(super) format: LogFormat,
-    pub(super) rest: F,
+/// What the log says of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLine<'a> {
+    /// `GET` and so on.
+    pub method: &'a str,
+    /// The template of its path.
+    pub route: &'static str,
+    /// Empty where it is of none that is known.
+    pub environment: &'a str,
+    /// Of the answer.
+    pub status: u16,
+    /// Until the answer was ready to be sent, in microseconds.
+    pub latency_us: u64,
+    /// The caller's or ours.
+    pub request_id: &'a str,
+    /// Whose request it is, where its SDK says so.
+    pub application: Option<&'a str>,
 }
 
-impl<S, N, F> FormatEvent<S, N> for Lines<F>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
-{
-    fn format_event(
+impl RequestLine<'_> {
+    /// As an event like all others.
+    pub(super) fn tell(&self) {
+        let Self {
+            route,
+            environment,
+            status,
+            latency_us,
+            request_id,
+            application,
+            ..
+        } = self;
+        let method = format_args!("{}", self.method);
+        tracing::info!(target: TARGET, method, route, environment, status, latency_us, request_id, application);
+    }
+
+    /// Appends the whole line.
+    pub(super) fn format(
         &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
+        out: &mut String,
+        format: LogFormat,
+        now: SystemTime,
     ) -> fmt::Result {
-        if event.metadata().target() != REQUESTS || context.lookup_current().is_some() {
-            return self.rest.format_event(context, writer, event);
-        }
-        let json = match self.format {
+        let json = match format {
             LogFormat::Text => false,
             LogFormat::Json => true,
         };
-        let level = event.metadata().level().as_str();
-        writer.write_str(if json { r#"{"timestamp":""# } else { "" })?;
-        write_time(&mut writer, SystemTime::now())?;
-        if json {
-            writer.write_str(r#"","level":""#)?;
-            writer.write_str(level)?;
-            writer.write_str("\"")?;
+        out.push_str(if json { r#"{"timestamp":""# } else { "" });
+        write_time(out, now)?;
+        out.push_str(if json {
+            r#"","level":"INFO""#
         } else {
-            writer.write_str(if level.len() < 5 { "  " } else { " " })?;
-            writer.write_str(level)?;
-            writer.write_str(" ")?;
-            writer.write_str(REQUESTS)?;
-            writer.write_str(":")?;
-        }
-        let mut fields = Fields {
-            writer: &mut writer,
-            json,
-            result: Ok(()),
-        };
-        event.record(&mut fields);
-        fields.result?;
+            "  INFO ff_relay::request:"
+        });
+        let mut fields = Fields { out, json };
+        fields.name("method");
         if json {
-            writer.write_str(r#","target":""#)?;
-            writer.write_str(REQUESTS)?;
-            writer.write_str("\"}")?;
+            fields.quoted(self.method)?;
+        } else {
+            fields.out.push_str(self.method);
         }
-        writer.write_str("\n")
+        fields.text("route", self.route)?;
+        fields.text("environment", self.environment)?;
+        fields.number("status", self.status);
+        fields.number("latency_us", self.latency_us);
+        fields.text("request_id", self.request_id)?;
+        if let Some(application) = self.application {
+            fields.text("application", application)?;
+        }
+        if json {
+            out.push_str(r#","target":"ff_relay::request"}"#);
+        }
+        out.push('\n');
+        Ok(())
     }
 }
 
-struct Fields<'w, 'b> {
-    writer: &'w mut Writer<'b>,
+struct Fields<'o> {
+    out: &'o mut String,
     json: bool,
-    result: fmt::Result,
 }
 
-impl Fields<'_, '_> {
-    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Self) -> fmt::Result) {
-        if self.result.is_ok() {
-            self.result = self.name(field.name()).and_then(|()| value(self));
-        }
+impl Fields<'_> {
+    fn name(&mut self, name: &str) {
+        let [before, after] = if self.json {
+            [",\"", "\":"]
+        } else {
+            [" ", "="]
+        };
+        self.out.push_str(before);
+        self.out.push_str(name);
+        self.out.push_str(after);
     }
 
-    fn name(&mut self, name: &str) -> fmt::Result {
-        if self.json {
-            self.writer.write_str(",\"")?;
-            self.writer.write_str(name)?;
-            self.writer.write_str("\":")
-        } else {
-            self.writer.write_str(" ")?;
-            self.writer.write_str(name)?;
-            self.writer.write_str("=")
-        }
+    fn number(&mut self, name: &str, number: impl itoa::Integer) {
+        self.name(name);
+        self.out.push_str(itoa::Buffer::new().format(number));
+    }
+
+    fn text(&mut self, name: &str, text: &str) -> fmt::Result {
+        self.name(name);
+        self.quoted(text)
     }
 
     fn quoted(&mut self, text: &str) -> fmt::Result {
         let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
         if text.as_bytes().iter().all(plain) {
-            self.writer.write_str("\"")?;
-            self.writer.write_str(text)?;
-            self.writer.write_str("\"")
+            self.out.push('"');
+            self.out.push_str(text);
+            self.out.push('"');
+            Ok(())
         } else if self.json {
             let quoted = serde_json::to_string(text).map_err(|_| fmt::Error)?;
-            self.writer.write_str(&quoted)
+            self.out.push_str(&quoted);
+            Ok(())
         } else {
-            write!(self.writer, "{text:?}")
+            write!(self.out, "{text:?}")
         }
-    }
-}
-
-impl Visit for Fields<'_, '_> {
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.field(field, |fields| {
-            fields.writer.write_str(itoa::Buffer::new().format(value))
-        });
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.field(field, |fields| fields.quoted(value));
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.field(field, |fields| {
-            if fields.json {
-                fields.quoted(&format!("{value:?}"))
-            } else {
-                write!(fields.writer, "{value:?}")
-            }
-        });
     }
 }
 
