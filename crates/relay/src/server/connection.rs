@@ -63,10 +63,9 @@ pub async fn serve(
             }
         }
         None => {
-            if timeout(limits.idle, speaks_http2(&socket))
-                .await
-                .unwrap_or(false)
-            {
+            // As the handshake.
+            let speaks = Box::pin(timeout(limits.idle, speaks_http2(&socket)));
+            if speaks.await.unwrap_or(false) {
                 Box::pin(serve_http2(app, socket)).await;
             } else {
                 let pace = app.parts.pace;
