@@ -127,6 +127,7 @@ impl Forwarder {
         let mut is_open = true;
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_empty = false;
         loop {
             while let Some((environment, batch)) = backlog.take_due(Instant::now()) {
                 let (post, metrics) = (&*post, counted.then_some(&*metrics));
@@ -156,7 +157,11 @@ impl Forwarder {
                 Some(sent) = under_way.next() => self.sent(&mut backlog, sent),
                 Some(moved) = self.moves.next() => self.moved(&mut backlog, moved),
                 () = due => {}
-                _ = look.tick() => self.look(&mut backlog),
+                // Once it was told that nothing waits there is nothing to look at.
+                _ = look.tick(), if !(was_empty && backlog.is_empty()) => {
+                    was_empty = backlog.is_empty();
+                    self.look(&mut backlog);
+                }
             }
         }
     }
