@@ -109,9 +109,10 @@ async fn write(
             return Ok(());
         }
     }
-    let all = async {
+    let is_begun = rest.len() < bytes.len();
+    let all = async move {
         // What was begun goes on: it is cut already.
-        if rest.len() == bytes.len() {
+        if !is_begun {
             sent(socket).await?;
         }
         while !rest.is_empty() {
@@ -124,7 +125,8 @@ async fn write(
         }
         Ok(())
     };
-    timeout(stall, all)
+    // In a box: a held stream is not writing, and each byte of it counts.
+    Box::pin(timeout(stall, all))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -34,7 +34,8 @@ use super::{
 };
 use crate::hub::driver::{body, drive_socket};
 
-/// Serves a socket to its end.
+/// Serves a socket to its end. What it goes through is each in a box of its own, so that the task of
+/// a held stream keeps the size of none of it.
 pub async fn serve(
     app: Arc<App>,
     socket: TcpStream,
@@ -42,49 +43,50 @@ pub async fn serve(
     permit: OwnedSemaphorePermit,
 ) {
     let _ = socket.set_nodelay(true);
-    let limits = app.parts.limits;
     match tls {
-        Some(tls) => {
-            // In a box of its own, so that a held connection does not keep the handshake's size.
-            let handshake = Box::pin(timeout(limits.read, tls.accept(socket)));
-            let stream = match handshake.await {
-                Ok(Ok(stream)) => stream,
-                failed => {
-                    app.parts.metrics.tls_handshake_failed();
-                    let error = failed.map_or_else(|_| "it took too long".into(), describe);
-                    tracing::debug!(error, "a TLS handshake failed");
-                    return;
-                }
-            };
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                Box::pin(serve_http2(app, stream)).await;
-            } else {
-                Box::pin(serve_http1(app, stream, |_, _, _| None)).await;
-            }
-        }
+        Some(tls) => Box::pin(serve_tls(app, socket, tls)).await,
         None => {
-            // As the handshake.
-            let speaks = Box::pin(timeout(limits.idle, speaks_http2(&socket)));
-            if speaks.await.unwrap_or(false) {
-                Box::pin(serve_http2(app, socket)).await;
-            } else {
-                let pace = app.parts.pace;
-                let drive =
-                    |socket, head, accepted: Box<Accepted>| -> Option<BoxFuture<'static, ()>> {
-                        let Accepted { subscription, .. } = *accepted;
-                        let socket = reregister(socket)?;
-                        Some(Box::pin(drive_socket(socket, head, subscription, pace)))
-                    };
-                // Boxed, and its end awaited apart, so that a held stream does not keep the size of
-                // the connection that it came by.
-                let driver = Box::pin(serve_http1(app, socket, drive)).await;
-                if let Some(driver) = driver {
-                    driver.await;
-                }
+            let driver = Box::pin(serve_plain(app, socket)).await;
+            if let Some(driver) = driver {
+                driver.await;
             }
         }
     }
     drop(permit);
+}
+
+async fn serve_tls(app: Arc<App>, socket: TcpStream, tls: TlsAcceptor) {
+    let handshake = Box::pin(timeout(app.parts.limits.read, tls.accept(socket)));
+    let stream = match handshake.await {
+        Ok(Ok(stream)) => stream,
+        failed => {
+            app.parts.metrics.tls_handshake_failed();
+            let error = failed.map_or_else(|_| "it took too long".into(), describe);
+            tracing::debug!(error, "a TLS handshake failed");
+            return;
+        }
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        Box::pin(serve_http2(app, stream)).await;
+    } else {
+        Box::pin(serve_http1(app, stream, |_, _, _| None)).await;
+    }
+}
+
+/// The driver of a stream that the connection became.
+async fn serve_plain(app: Arc<App>, socket: TcpStream) -> Option<BoxFuture<'static, ()>> {
+    let speaks = Box::pin(timeout(app.parts.limits.idle, speaks_http2(&socket)));
+    if speaks.await.unwrap_or(false) {
+        Box::pin(serve_http2(app, socket)).await;
+        return None;
+    }
+    let pace = app.parts.pace;
+    let drive = |socket, head, accepted: Box<Accepted>| -> Option<BoxFuture<'static, ()>> {
+        let Accepted { subscription, .. } = *accepted;
+        let socket = reregister(socket)?;
+        Some(Box::pin(drive_socket(socket, head, subscription, pace)))
+    };
+    serve_http1(app, socket, drive).await
 }
 
 fn describe<T>(failed: io::Result<T>) -> String {
