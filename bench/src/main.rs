@@ -128,14 +128,19 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Builds the relay as users run it and finds it beside this program.
+/// Builds the relay with the profile that this program was built with, and so the bare server, and
+/// finds it beside this program.
 fn build() -> Result<PathBuf> {
+    let relay = std::env::current_exe()?.with_file_name("ff-relay");
+    let folder = relay.parent().and_then(|folder| folder.file_name());
+    let profile = folder.ok_or("this program is in no folder of a profile")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--locked", "-p", "ff-relay"])
+        .args(["build", "--locked", "-p", "ff-relay", "--profile"])
+        .arg(profile)
         .status()?;
     if !built.success() {
         return Err("the relay could not be built".into());
     }
-    Ok(std::env::current_exe()?.with_file_name("ff-relay"))
+    Ok(relay)
 }
