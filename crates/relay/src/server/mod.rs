@@ -180,6 +180,7 @@ pub struct App {
     parts: Parts,
     signing: ArcSwap<Signing>,
     refused: RefusedTokens,
+    told: evaluations::ToldFaults,
     holding: Semaphore,
     /// Bytes of metrics bodies that may still be read.
     metrics_bodies: Semaphore,
@@ -199,6 +200,7 @@ impl App {
         Arc::new(Self {
             signing: ArcSwap::from_pointee(Signing::new(parts.secrets.clone())),
             refused: RefusedTokens::new(),
+            told: evaluations::ToldFaults::default(),
             holding: Semaphore::new(parts.limits.held),
             metrics_bodies: Semaphore::new(parts.limits.metrics_bodies),
             draining: AtomicBool::new(false),

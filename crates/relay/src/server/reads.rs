@@ -32,10 +32,10 @@ impl App {
             (Route::Groups(_), _) => Ok(respond::prepared(headers, groups().body())),
             (Route::Group(_, id), _) => item(headers, groups(), "target group", id),
             (Route::Evaluations(..), Some(target)) => {
-                Ok(evaluations::all(headers, environment, target))
+                Ok(evaluations::all(headers, environment, target, &self.told))
             }
             (Route::Evaluation(_, _, flag), Some(target)) => {
-                evaluations::one(headers, environment, target, flag)
+                evaluations::one(headers, environment, target, flag, &self.told)
             }
             _ => Err(Refusal::not_found("there is nothing to read at this path")),
         }
