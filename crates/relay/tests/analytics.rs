@@ -172,7 +172,7 @@ async fn kill_9_loses_nothing_that_was_answered() {
     // And not once more.
     let relay = process_of(&saas, data.path()).await.0;
     relay.stop().await;
-    assert_eq!(saas.metric_count(&environment, "f", "v"), 61);
+    assert_eq!(saas.metric_count(&environment, "f", "v"), total);
 }
 
 #[tokio::test]

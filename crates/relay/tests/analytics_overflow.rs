@@ -135,7 +135,7 @@ async fn outlives(fault: Fault, more: &[(&str, &str)]) {
     primary.ready().await;
     let (replica, replica_printed) = relay(&saas, &redis, &[("READ_REPLICA", "true")]);
     patiently("a replica that is ready", &replica_printed, async || {
-        replica.status("/readyz", None).await == 200
+        replica.is_ready().await
     })
     .await;
     let safe = post_all(&saas, &replica, &printed, &client).await;

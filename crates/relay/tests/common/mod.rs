@@ -180,12 +180,13 @@ impl Relay {
     }
 
     pub async fn ready(&self) {
-        eventually("ready", async || {
-            let asked = self.http.get(format!("{}/readyz", self.url)).send().await;
-            // A process does not listen at once.
-            asked.is_ok_and(|answer| answer.status() == 200)
-        })
-        .await;
+        eventually("ready", async || self.is_ready().await).await;
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        let asked = self.http.get(format!("{}/readyz", self.url)).send().await;
+        // A process does not listen at once.
+        asked.is_ok_and(|answer| answer.status() == 200)
     }
 
     pub async fn status(&self, path: &str, token: Option<&str>) -> u16 {
