@@ -142,8 +142,20 @@ struct RawEntry<'a> {
     rest: String,
 }
 
+/// The attributes that are looked at.
+const ATTRIBUTES: [&str; 7] = [
+    "featureIdentifier",
+    "featureName",
+    "variationIdentifier",
+    "SDK_TYPE",
+    "SDK_LANGUAGE",
+    "SDK_VERSION",
+    "JAR_VERSION",
+];
+
+/// The first attribute of each of these names, if there is one, and its value.
 #[derive(Default)]
-struct Attributes<'a>(Vec<Option<Attribute<'a>>>);
+struct Attributes<'a>([Option<Option<&'a RawValue>>; ATTRIBUTES.len()]);
 
 #[derive(Deserialize)]
 struct Attribute<'a> {
@@ -156,10 +168,43 @@ struct Attribute<'a> {
 impl Attributes<'_> {
     /// The text of an attribute: SDKs send texts, and now and then null or a number.
     fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        let named = |a: &&Attribute<'_>| a.key.as_ref().is_some_and(|key| key.0 == name);
-        let raw = self.0.iter().flatten().find(named)?.value?.get();
-        let text = serde_json::from_str::<Text<'_>>(raw).map(|text| text.0);
-        Some(text.unwrap_or(Cow::Borrowed(raw))).filter(|text| !text.is_empty())
+        let at = ATTRIBUTES.iter().position(|known| *known == name)?;
+        let raw = self.0[at]??.get();
+        let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+        let text = match inner {
+            Some(inner) if !inner.contains('\\') => Cow::Borrowed(inner),
+            _ => serde_json::from_str::<String>(raw).map_or(Cow::Borrowed(raw), Cow::Owned),
+        };
+        Some(text).filter(|text| !text.is_empty())
+    }
+}
+
+impl<'de> Deserialize<'de> for Attributes<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items;
+        impl<'de> Visitor<'de> for Items {
+            type Value = Attributes<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of attributes")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut attributes = Attributes::default();
+                while let Some(item) = items.next_element::<Option<Attribute<'de>>>()? {
+                    let Some(Attribute {
+                        key: Some(key),
+                        value,
+                    }) = item
+                    else {
+                        continue;
+                    };
+                    if let Some(at) = ATTRIBUTES.iter().position(|known| *known == key.0) {
+                        attributes.0[at].get_or_insert(value);
+                    }
+                }
+                Ok(attributes)
+            }
+        }
+        deserializer.deserialize_seq(Items)
     }
 }
 
@@ -224,12 +269,15 @@ impl<'de> Deserialize<'de> for RawEntry<'de> {
                         name => {
                             let value: &RawValue = map.next_value()?;
                             if name == "attributes" {
-                                let list: Option<_> =
+                                let list: Option<Attributes<'de>> =
                                     serde_json::from_str(value.get()).map_err(|error| {
                                         de::Error::custom(format!("attributes: {error}"))
                                     })?;
-                                entry.attributes.0 = list.unwrap_or_default();
+                                entry.attributes = list.unwrap_or_default();
                             }
+                            // Exactly: it is kept as it is.
+                            let more = name.len() + value.get().len() + "\"\":,".len();
+                            entry.rest.reserve_exact(more);
                             if !entry.rest.is_empty() {
                                 entry.rest.push(',');
                             }
