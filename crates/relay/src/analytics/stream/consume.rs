@@ -228,9 +228,10 @@ impl Shared {
             };
             let primaries = group::primaries(&seen, pace.dead);
             self.consumer.settle.shared_by(primaries);
+            let mut messages = 0;
             for dead in watch.dead(&seen, &self.name, Instant::now(), pace.dead) {
                 let done = if dead.pending > 0 {
-                    self.take_over(&dead.name).await
+                    self.take_over(&dead.name, &mut messages).await
                 } else if dead.idle >= FORGET {
                     self.forget(&dead.name).await
                 } else {
@@ -243,10 +244,17 @@ impl Shared {
                     break;
                 }
             }
+            if messages > 0 {
+                tracing::info!(
+                    messages,
+                    "took over metrics that a primary had read and not sent"
+                );
+            }
         }
     }
 
-    async fn take_over(&self, dead: &str) -> Result<(), RedisFault> {
+    /// Counts what it takes over, as far as it comes.
+    async fn take_over(&self, dead: &str, messages: &mut usize) -> Result<(), RedisFault> {
         let mut from = "-".to_owned();
         while !self.is_crowded() {
             let pending = redis::cmd("XPENDING")
@@ -264,12 +272,12 @@ impl Shared {
                 return Ok(());
             };
             from = format!("({last}");
-            self.claim(&ids).await?;
+            *messages += self.claim(&ids).await?;
         }
         Ok(())
     }
 
-    async fn claim(&self, ids: &[StreamId]) -> Result<(), RedisFault> {
+    async fn claim(&self, ids: &[StreamId]) -> Result<usize, RedisFault> {
         let ranges: Vec<_> = ids
             .iter()
             .map(|id| with(redis::cmd("XRANGE").arg(layout::METRICS), &[*id, *id]))
@@ -303,7 +311,7 @@ impl Shared {
             }
         }
         if there.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let idle = u64::try_from(self.consumer.pace.dead.as_millis()).unwrap_or(u64::MAX);
         let mut claim = redis::cmd("XCLAIM");
@@ -314,14 +322,11 @@ impl Shared {
             .arg(idle);
         let claimed: Value = self.link.run(&with(&mut claim, &there)).await?;
         let messages = reply::messages(&claimed);
-        tracing::info!(
-            messages = messages.len(),
-            "took over metrics that a primary had read and not sent"
-        );
+        let count = messages.len();
         for message in messages {
             self.deliver(message).await;
         }
-        Ok(())
+        Ok(count)
     }
 
     async fn forget(&self, dead: &str) -> Result<(), RedisFault> {
