@@ -78,9 +78,18 @@ class Shim:
         methods = [method] if method else ["GET", "POST"]
         return [request for request in self.requests if request.method in methods and part in request.path]
 
-    async def streamless(self):
-        """Whether no connection of an SDK is open that it asked for the stream on."""
-        return not self._streaming
+    def streams(self):
+        """The connections that are open and that an SDK asked for the stream on."""
+        return set(self._streaming)
+
+    def ended(self, streams):
+        """A condition: none of these connections is open any more. Newer ones do not count: an SDK that
+        asks again is refused, on a connection that may stay open for its next request."""
+
+        async def none_open():
+            return not streams & self._streaming
+
+        return none_open
 
     def cut(self):
         """Resets every connection, and each new one until `refusing` is unset."""

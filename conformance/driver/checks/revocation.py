@@ -25,8 +25,9 @@ async def taken_away(case, path):
     shim = await Shim(site.port).start()
     app = await case.open(shim.url, key, ALICE)
     await site.streaming(environment)
+    streams = shim.streams()
     await site.saas.admin("DELETE", path(environment, key))
-    await eventually("the end of its stream", shim.streamless)
+    await eventually("the end of its stream", shim.ended(streams))
     before = len(shim.requests)
     await asyncio.sleep(WATCHED)
     requests = len(shim.requests) - before
