@@ -32,7 +32,7 @@ async def cut(case, seconds):
         await over
         shim.refusing = False
         took = await app.until([ask("patched")], ["value-1"], BACK)
-        await site.streaming(environment, 1, BACK)
+        await site.streaming(environment, BACK)
         await site.saas.patch(environment, "flag", "patched", serving(2))
         await app.until([ask("patched")], ["value-2"])
         await app.close()
@@ -65,7 +65,7 @@ async def restart(world, check):
             app, environment, key = opened[case]
             try:
                 took = await app.until([ask("patched")], [f"value-{number}"], BACK)
-                await site.streaming(environment, 1, BACK)
+                await site.streaming(environment, BACK)
                 if number == 2:
                     await app.close()
             except Failed as fault:
