@@ -15,6 +15,13 @@ fn main() {
 const GROUP: &str = r#"{"identifier": "beta", "included": [{"identifier": "someone"}],
     "rules": [{"attribute": "email", "op": "ends_with", "values": ["@harness.io"]}]}"#;
 
+const FLAG_OF_A_PLAN: &str = r#"{"feature": "NAME", "kind": "boolean", "state": "on", "version": 1,
+    "variations": [{"identifier": "true", "value": "true"}, {"identifier": "false", "value": "false"}],
+    "offVariation": "false", "defaultServe": {"distribution": {"bucketBy": "identifier",
+    "variations": [{"variation": "true", "weight": 50}, {"variation": "false", "weight": 50}]}},
+    "rules": [{"priority": 1, "clauses": [{"attribute": "plan", "op": "equal", "values": ["PLAN"]}],
+    "serve": {"variation": "true"}}]}"#;
+
 fn flag(at: usize) -> Flag {
     let mut rule = String::new();
     match at % 4 {
@@ -75,6 +82,23 @@ fn all_350_flags(bencher: Bencher) {
 fn answer(bencher: Bencher, flags: usize) {
     let (environment, target) = (environment(flags), target());
     let mut out = Vec::new();
+    bencher.bench_local(|| {
+        out.clear();
+        environment.write_evaluations(black_box(&target), &mut out, |_| {});
+        out.len()
+    });
+}
+
+/// The same where no two flags ask the same.
+#[divan::bench(args = [50, 350])]
+fn answer_of_flags_unlike_each_other(bencher: Bencher, flags: usize) {
+    let unlike = |at: usize| {
+        let mut json = FLAG_OF_A_PLAN.replace("NAME", &format!("flag{at}"));
+        json = json.replace("PLAN", &format!("plan {at}"));
+        Arc::new(Flag::parse(&json).unwrap())
+    };
+    let environment = Environment::new((0..flags).map(unlike).collect(), vec![]);
+    let (target, mut out) = (target(), Vec::new());
     bencher.bench_local(|| {
         out.clear();
         environment.write_evaluations(black_box(&target), &mut out, |_| {});
