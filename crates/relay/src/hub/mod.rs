@@ -187,8 +187,15 @@ impl Hub {
             self.end_revoked(relay);
         }
         for snapshot in &update.environments {
-            let streams = self.lock().get(snapshot.id()).cloned();
-            for stream in streams.iter().flatten() {
+            // Few streams, if any, ever wait for that: the others are not copied for it.
+            let waits = |stream: &&Arc<Stream>| !stream.caught_up.load(Ordering::Relaxed);
+            let streams = self
+                .lock()
+                .get(snapshot.id())
+                .map_or_else(Vec::new, |streams| {
+                    streams.iter().filter(waits).cloned().collect()
+                });
+            for stream in &streams {
                 replay(stream, snapshot);
             }
         }
