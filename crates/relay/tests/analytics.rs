@@ -26,14 +26,6 @@ fn body(flag: &str, count: i64) -> String {
     json!({"metricsData": [entry(flag, count)]}).to_string()
 }
 
-async fn scrape(relay: &Relay, name: &str) -> u64 {
-    let text = relay.get("/metrics", None).await.text().await.unwrap();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().unwrap())
-}
-
 /// A relay as a process that posts to SaaS once a minute, or when it stops.
 async fn process_of(saas: &Simulator, data: &Path) -> (Relay, Printed) {
     let (url, key) = (saas.url(), saas.proxy_key());
@@ -154,7 +146,7 @@ async fn kill_9_loses_nothing_that_was_answered() {
         while kept < 20 {
             kept += u64::from(post(&relay).await);
         }
-        let counted = scrape(&relay, "ff_proxy_metrics_taken{kept=\"disk\"}").await;
+        let counted = relay.metric("ff_proxy_metrics_taken{kept=\"disk\"}").await;
         assert_eq!(counted, kept);
         relay.kill().await;
         relay = process_of(&saas, data.path()).await.0;
@@ -201,15 +193,18 @@ async fn an_environment_that_saas_refuses_holds_up_no_other() {
     })
     .await;
     eventually("the refusal", async || {
-        scrape(&relay, "ff_proxy_metrics_dropped{reason=\"refused\"}").await > 0
+        relay
+            .metric("ff_proxy_metrics_dropped{reason=\"refused\"}")
+            .await
+            > 0
     })
     .await;
     let usage = format!(
         "ff_proxy_sdk_usage{{envID=\"{well}\",sdk_language=\"go\",sdk_type=\"server\",sdk_version=\"1.0\"}}"
     );
-    assert_eq!(scrape(&relay, &usage).await, 1);
+    assert_eq!(relay.metric(&usage).await, 1);
     let forwarded = format!("ff_proxy_metrics_forwarded{{envID=\"{refused}\",error=\"true\"}}");
-    assert_eq!(scrape(&relay, &forwarded).await, 1);
+    assert_eq!(relay.metric(&forwarded).await, 1);
     relay.stop().await;
 }
 
@@ -229,7 +224,9 @@ async fn switched_off_posts_are_taken_and_discarded() {
     );
     assert_eq!(relay.post(&path, Some(&token), "[").await.status(), 400);
     assert_eq!(
-        scrape(&relay, "ff_proxy_metrics_taken{kept=\"discarded\"}").await,
+        relay
+            .metric("ff_proxy_metrics_taken{kept=\"discarded\"}")
+            .await,
         1
     );
     relay.stop().await;
@@ -251,7 +248,7 @@ async fn memory_is_bounded_under_a_flood_while_saas_is_away() {
     let data = tempfile::tempdir().unwrap();
     let (relay, printed) = process_of(&saas, data.path()).await;
     let mut senders = tokio::task::JoinSet::new();
-    let before = scrape(&relay, "process_resident_memory_bytes").await;
+    let before = relay.metric("process_resident_memory_bytes").await;
     for environment in saas.environments() {
         let token = relay.token(&saas.sdk_key(&environment)).await;
         let (http, url) = (
@@ -278,12 +275,16 @@ async fn memory_is_bounded_under_a_flood_while_saas_is_away() {
         assert!(sender.is_ok(), "{sender:?}: {}", last_lines(&printed));
     }
     eventually("the look", async || {
-        scrape(&relay, "ff_proxy_metrics_dropped{reason=\"bytes\"}").await > 0
+        relay
+            .metric("ff_proxy_metrics_dropped{reason=\"bytes\"}")
+            .await
+            > 0
     })
     .await;
-    let held = scrape(&relay, "ff_proxy_metrics_waiting_bytes").await;
+    let held = relay.metric("ff_proxy_metrics_waiting_bytes").await;
     assert!(held <= (48 << 20) + (4 << 14), "{held}");
-    let grown = scrape(&relay, "process_resident_memory_bytes")
+    let grown = relay
+        .metric("process_resident_memory_bytes")
         .await
         .saturating_sub(before);
     println!("held {} MiB, grown by {} MiB", held >> 20, grown >> 20);
@@ -319,7 +320,7 @@ async fn a_relay_with_data_sends_once_what_an_earlier_one_left() {
     })
     .await;
     eventually("nothing waits", async || {
-        scrape(&relay, "ff_proxy_metrics_waiting").await == 0
+        relay.metric("ff_proxy_metrics_waiting").await == 0
     })
     .await;
     relay.stop().await;

@@ -81,14 +81,6 @@ fn holders(client: &Client) -> usize {
     }
 }
 
-async fn series(relay: &Relay, name: &str) -> i64 {
-    let text = relay.get("/metrics", None).await.text().await.unwrap();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().unwrap())
-}
-
 /// Posts one by one to the replica, as fast as the primary makes room on the stream; how many were
 /// answered as safe.
 async fn post_all(saas: &Simulator, replica: &Relay, primary: &Printed, client: &Client) -> i64 {
@@ -146,7 +138,9 @@ async fn outlives(fault: Fault, more: &[(&str, &str)]) {
     })
     .await;
     assert_eq!(saas.metric_count(&environment, "f", "v"), 0);
-    let lost = series(&replica, "ff_proxy_metrics_dropped{reason=\"stream\"}").await;
+    let lost = replica
+        .metric("ff_proxy_metrics_dropped{reason=\"stream\"}")
+        .await;
     assert_eq!(lost, 0, "messages that nobody had read");
     println!(
         "{safe} of {POSTS} safe; {:?} messages when the primary is killed",
@@ -167,7 +161,9 @@ async fn outlives(fault: Fault, more: &[(&str, &str)]) {
         },
     )
     .await;
-    let lost = series(&primary, "ff_proxy_metrics_dropped{reason=\"stream\"}").await;
+    let lost = primary
+        .metric("ff_proxy_metrics_dropped{reason=\"stream\"}")
+        .await;
     stop(replica, &replica_printed).await;
     stop(primary, &printed).await;
     let total = saas.metric_count(&environment, "f", "v");

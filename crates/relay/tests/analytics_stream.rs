@@ -47,12 +47,14 @@ fn add(client: &Client, stream: &str, id: &str, event: &str) {
     client.ask(&["XADD", stream, id, "event", event]).unwrap();
 }
 
-async fn metric(relay: &Relay, name: &str) -> u64 {
-    let text = relay.get("/metrics", None).await.text().await.unwrap();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().unwrap())
+async fn taken(relay: &Relay, kept: &str) -> u64 {
+    let name = format!("ff_proxy_metrics_taken{{kept=\"{kept}\"}}");
+    relay.metric(&name).await
+}
+
+async fn dropped(relay: &Relay, reason: &str) -> u64 {
+    let name = format!("ff_proxy_metrics_dropped{{reason=\"{reason}\"}}");
+    relay.metric(&name).await
 }
 
 fn number(reply: &Reply) -> i64 {
@@ -138,14 +140,8 @@ async fn metrics_of_a_replica_reach_saas_and_leave_the_stream() {
     }
     rig.comes_to("f", 40).await;
     rig.comes_to("g", 20).await;
-    assert_eq!(
-        metric(&replica, "ff_proxy_metrics_taken{kept=\"redis\"}").await,
-        20
-    );
-    assert_eq!(
-        metric(&primary, "ff_proxy_metrics_taken{kept=\"redis\"}").await,
-        20
-    );
+    assert_eq!(taken(&replica, "redis").await, 20);
+    assert_eq!(taken(&primary, "redis").await, 20);
     let client = rig.redis.client();
     eventually("an empty stream", async || {
         length(&client) == 0 && pending(&client) == 0
@@ -154,11 +150,11 @@ async fn metrics_of_a_replica_reach_saas_and_leave_the_stream() {
     let published = format!(
         "ff_proxy_replica_metrics_stream_producer_messages_published{{error=\"false\",topic=\"{METRICS}\"}}"
     );
-    assert!(metric(&replica, &published).await > 0);
+    assert!(replica.metric(&published).await > 0);
     let received = format!(
         "ff_proxy_primary_metrics_stream_consumer_messages_received{{error=\"false\",topic=\"{METRICS}\"}}"
     );
-    assert!(metric(&primary, &received).await > 0);
+    assert!(primary.metric(&received).await > 0);
     // SaaS is all that counts as forwarded.
     let text = replica.get("/metrics", None).await.text().await.unwrap();
     assert!(!text.contains("ff_proxy_metrics_forwarded{") && !text.contains("ff_proxy_sdk_usage{"));
@@ -201,10 +197,7 @@ async fn what_deployed_replicas_write_is_read_and_nonsense_costs_nothing_else() 
     add(&client, METRICS, "*", &message(id, "f", 4));
     rig.comes_to("f", 7).await;
     eventually("an empty stream", async || length(&client) == 0).await;
-    assert_eq!(
-        metric(&primary, "ff_proxy_metrics_dropped{reason=\"malformed\"}").await,
-        8
-    );
+    assert_eq!(dropped(&primary, "malformed").await, 8);
     primary.stop().await;
 }
 
@@ -309,7 +302,7 @@ async fn a_redis_that_is_away_costs_250_ms_and_no_metric() {
     rig.post(&primary, &token, "g", 1).await;
     println!("two answers without Redis took {:?}", started.elapsed());
     eventually("counted as memory", async || {
-        metric(&replica, "ff_proxy_metrics_taken{kept=\"memory\"}").await == 1
+        taken(&replica, "memory").await == 1
     })
     .await;
     // The primary has another way.
@@ -323,7 +316,7 @@ async fn a_redis_that_is_away_costs_250_ms_and_no_metric() {
     rig.redis.start_again(Data::Lost).unwrap();
     eventually("posts that are safe again", async || {
         rig.post(&replica, &token, "h", 1).await;
-        metric(&replica, "ff_proxy_metrics_taken{kept=\"redis\"}").await >= 3
+        taken(&replica, "redis").await >= 3
     })
     .await;
     replica.stop().await;
@@ -351,7 +344,7 @@ async fn a_full_stream_is_told_where_nobody_has_read_what_it_pushes_out() {
         rig.post(&replica, &token, "f", 1).await;
     }
     eventually("three lost", async || {
-        metric(&replica, "ff_proxy_metrics_dropped{reason=\"stream\"}").await == 3
+        dropped(&replica, "stream").await == 3
     })
     .await;
     assert_eq!(length(&client), 5);
@@ -365,16 +358,13 @@ async fn a_full_stream_is_told_where_nobody_has_read_what_it_pushes_out() {
         eventually("read", async || {
             let answer = client.ask(&["XINFO", "GROUPS", METRICS]).unwrap();
             format!("{answer:?}").contains("ff-relay")
-                && metric(&second, "ff_proxy_metrics_waiting").await > 0
+                && second.metric("ff_proxy_metrics_waiting").await > 0
         })
         .await;
     }
     rig.saas.fault(Endpoint::Metrics, None);
     rig.comes_to("f", 13).await;
-    assert_eq!(
-        metric(&replica, "ff_proxy_metrics_dropped{reason=\"stream\"}").await,
-        3
-    );
+    assert_eq!(dropped(&replica, "stream").await, 3);
     replica.stop().await;
     second.stop().await;
 }
@@ -388,10 +378,7 @@ async fn switched_off_a_replica_appends_nothing() {
     replica.ready().await;
     let token = replica.token(&rig.key).await;
     rig.post(&replica, &token, "f", 1).await;
-    assert_eq!(
-        metric(&replica, "ff_proxy_metrics_taken{kept=\"discarded\"}").await,
-        1
-    );
+    assert_eq!(taken(&replica, "discarded").await, 1);
     assert_eq!(length(&rig.redis.client()), 0);
     replica.stop().await;
     primary.stop().await;

@@ -193,6 +193,15 @@ impl Relay {
         self.get(path, token).await.status().as_u16()
     }
 
+    /// A number of the relay's own metrics; 0 where it has not told of it yet.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics", None).await.text().await.unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
     pub async fn get(&self, path: &str, token: Option<&str>) -> reqwest::Response {
         let mut request = self.http.get(format!("{}{path}", self.url));
         if let Some(token) = token {

@@ -1,7 +1,7 @@
 //! More metrics than the Redis stream keeps, while SaaS takes none: the primary makes room by putting
 //! sums in the place of what it has read, wherever Redis is and whatever the user may do there.
 
-use ff_redis_servers::{Client, Cluster, Options, Redis, Reply};
+use ff_redis_servers::{Client, Cluster, Reply};
 use ff_saas_sim::{Endpoint, Fault};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::{
         fleet::{primary_with, replica_with},
         simulator, tuning,
     },
-    topologies::documented_rules,
+    topologies::redis_of_documented_rights,
 };
 
 fn length(client: &Client) -> i64 {
@@ -54,12 +54,7 @@ async fn makes_room(address: &str, client: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_stream_is_summed_up_by_a_user_that_may_do_no_more_than_the_docs_say() {
-    let redis = Redis::with(Options {
-        user: Some(("relay".into(), "secret".into())),
-        rules: documented_rules(),
-        ..Options::default()
-    });
-    let redis = redis.unwrap();
+    let redis = redis_of_documented_rights();
     makes_room(&redis.address(), &redis.client()).await;
 }
 

@@ -73,7 +73,7 @@ async fn a_user_with_any_password_in_the_url_or_beside_it() {
 }
 
 /// The commands that the docs say a user needs, as rules of Redis.
-pub(crate) fn documented_rules() -> String {
+fn documented_rules() -> String {
     let docs = include_str!("../../../../docs/redis.md");
     let (_, rest) = docs.split_once("A replica's user needs ").unwrap();
     let (needed, _) = rest.split_once("Besides,").unwrap();
@@ -85,14 +85,19 @@ pub(crate) fn documented_rules() -> String {
     format!("~* &* -@all +ping {}", rules.join(" "))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_user_that_may_do_no_more_than_the_docs_say() {
+/// A server with a user that may do what the docs list, and no more.
+pub(crate) fn redis_of_documented_rights() -> Redis {
     let redis = Redis::with(Options {
         user: Some(("relay".into(), "secret".into())),
         rules: documented_rules(),
         ..Options::default()
     });
-    let redis = redis.unwrap();
+    redis.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_may_do_no_more_than_the_docs_say() {
+    let redis = redis_of_documented_rights();
     works(&redis.address(), &[]).await;
     assert!(redis.client().ask(&["KEYS", "*"]).is_err());
 }
