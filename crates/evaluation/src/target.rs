@@ -1,5 +1,7 @@
 //! A target: who a flag is evaluated for.
 
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
 use crate::json::{Document, Value, ValueId};
 use crate::text;
 
@@ -119,17 +121,24 @@ impl Target {
 
     /// JSON that parses to an equal target.
     pub fn to_json(&self) -> String {
-        let attributes: serde_json::Map<String, serde_json::Value> = self
-            .attributes()
-            .map(|(key, text)| (key.to_owned(), text.into()))
-            .collect();
-        serde_json::json!({
-            "identifier": self.identifier,
-            "name": self.name,
-            "anonymous": self.anonymous,
-            "attributes": attributes,
-        })
-        .to_string()
+        serde_json::to_string(self).expect("texts and a boolean are always JSON")
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Attributes<'a>(&'a Target);
+        impl Serialize for Attributes<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.attributes())
+            }
+        }
+        let mut target = serializer.serialize_struct("Target", 4)?;
+        target.serialize_field("identifier", &self.identifier)?;
+        target.serialize_field("name", &self.name)?;
+        target.serialize_field("anonymous", &self.anonymous)?;
+        target.serialize_field("attributes", &Attributes(self))?;
+        target.end()
     }
 }
 

@@ -131,8 +131,8 @@ impl Question {
     ) -> Result<Explanation, NoAnswer> {
         let explanation = environment.explain(&self.flag, target, and_rules);
         explanation.ok_or_else(|| {
-            let flags = environment.flags().list().items();
-            let some: Vec<&str> = flags.iter().take(5).map(|flag| &*flag.id).collect();
+            let flags = environment.flags().list();
+            let some: Vec<&str> = flags.items().take(5).map(|flag| flag.id).collect();
             NoAnswer::Unknown(format!(
                 "environment {} has no flag `{}`; it has {} flags, such as {}",
                 self.environment,

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod healthcheck;
 pub mod hub;
 pub mod observe;
+mod recent;
 pub mod redis;
 pub mod role;
 pub mod server;

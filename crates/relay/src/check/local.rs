@@ -113,10 +113,8 @@ fn loads(directory: &Path, and_rules: bool) -> Result<((), String), Failure> {
         match load::environment(folder, None, and_rules) {
             Ok(loaded) => {
                 let prepared = loaded.prepared;
-                flags += prepared.flags.map_or(0, |flags| flags.list().items().len());
-                groups += prepared
-                    .groups
-                    .map_or(0, |groups| groups.list().items().len());
+                flags += prepared.flags.map_or(0, |flags| flags.list().len());
+                groups += prepared.groups.map_or(0, |groups| groups.list().len());
                 keys += prepared.keys.map_or(0, |keys| keys.len());
             }
             Err(more) => faults.extend(more),

@@ -249,16 +249,8 @@ async fn config(fetcher: &Arc<Fetcher>) -> Result<(Vec<Prepared>, String), Failu
         });
     }
     let sum = |count: fn(&Prepared) -> usize| environments.iter().map(count).sum::<usize>();
-    let flags = sum(|e| {
-        e.flags
-            .as_ref()
-            .map_or(0, |flags| flags.list().items().len())
-    });
-    let groups = sum(|e| {
-        e.groups
-            .as_ref()
-            .map_or(0, |groups| groups.list().items().len())
-    });
+    let flags = sum(|e| e.flags.as_ref().map_or(0, |flags| flags.list().len()));
+    let groups = sum(|e| e.groups.as_ref().map_or(0, |groups| groups.list().len()));
     let keys = sum(|e| e.keys.as_ref().map_or(0, Vec::len));
     let detail = format!(
         "{} pages, {} environments, {flags} flags, {groups} target groups, {keys} SDK keys, {} ms",

@@ -1,8 +1,6 @@
 //! The names and encodings of what deployed fleets keep in Redis (redis.md "Keys", "Streams"). Pure.
 
-use std::fmt;
-
-use crate::state::{Domain, EnvironmentId, Event, KeyHash};
+use crate::state::{Domain, EnvironmentId, Event, KeyHash, ids::Hex};
 
 /// The messages of [`crate::source`]'s account stream, for replicas.
 pub const EVENTS: &str = "proxy:sse_events";
@@ -100,15 +98,6 @@ pub fn parse_latest(value: &[u8]) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(hash)
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub struct Hex<'a>(pub &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 /// The environment that an asset key belongs to. An environment's identifier holds none of the

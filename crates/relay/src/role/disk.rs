@@ -17,15 +17,15 @@ pub(super) async fn open(core: &Core) -> Result<Option<Kept>, RunError> {
     };
     let owned = path.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let (store, mut loaded) = EmbeddedStore::open(&owned).map_err(|error| error.to_string())?;
-        let journal = loaded.take_journal();
-        let restored = loaded.restored(and_rules);
+        let opened = EmbeddedStore::open(&owned, and_rules);
+        let (store, mut loaded) = opened.map_err(|error| error.to_string())?;
+        let (journal, restored) = (loaded.take_journal(), loaded.take_environments());
         Ok::<_, String>((store, loaded.targets(), restored, journal))
     });
     let opened = opened.await.map_err(|error| fault(error.to_string()))?;
     let (store, kept_targets, restored, journal) = opened.map_err(fault)?;
     for (environment, target, size) in kept_targets {
-        core.targets.remember(&environment, &target, size);
+        core.targets.remember(&environment, Arc::new(target), size);
     }
     let environments = restored.len();
     if environments > 0 {

@@ -209,7 +209,7 @@ mod tests {
     async fn what_is_replaced_is_not_there_after_a_restart_and_numbers_go_on() {
         let folder = tempfile::tempdir().unwrap();
         let open = || {
-            let (store, mut loaded) = EmbeddedStore::open(folder.path()).unwrap();
+            let (store, mut loaded) = EmbeddedStore::open(folder.path(), false).unwrap();
             (Arc::new(store), loaded.take_journal())
         };
         let (store, records) = open();

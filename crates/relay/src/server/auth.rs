@@ -1,6 +1,9 @@
 //! `POST /client/auth`: an SDK key, and perhaps a target, for a token.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock},
+};
 
 use ff_evaluation::Target;
 use http::StatusCode;
@@ -36,6 +39,7 @@ impl App {
         let key = asked.key.filter(|key| !key.is_empty());
         let key = key.ok_or_else(|| Refusal::bad_request("apiKey is missing"))?;
         let target = asked.target.map(parse_target).transpose()?.flatten();
+        let target = target.map(Arc::new);
         let hash = KeyHash::of_key(&key);
 
         let environment = match self.environment_of_key(&hash).await {
@@ -53,12 +57,12 @@ impl App {
             }
         };
 
-        let json = target.as_ref().map(Target::to_json);
+        let json = target.as_deref().map(Target::to_json);
         if let (Some(target), Some(json)) = (&target, &json) {
             let travels = json.len() <= MOST_TARGET;
             self.parts
                 .targets
-                .remember(environment.id(), target, json.len());
+                .remember(environment.id(), target.clone(), json.len());
             if let Some(sink) = &self.parts.target_sink {
                 let original = asked.target.map_or("", RawValue::get);
                 sink.authenticated(environment.id(), &key, target, original, travels);

@@ -12,11 +12,13 @@ use tokio::time::timeout;
 
 use super::{
     App, Asked,
-    recent::RecentMemory,
     respond::Refusal,
     token::{Claims, TokenError},
 };
-use crate::state::{Environment, EnvironmentId, KeyHash, event::now_millis};
+use crate::{
+    recent::RecentMemory,
+    state::{Environment, EnvironmentId, KeyHash, event::now_millis},
+};
 
 /// How long a refused token gets 429.
 const REMEMBERED: Duration = Duration::from_mins(10);

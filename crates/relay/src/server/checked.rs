@@ -7,10 +7,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{
-    recent::RecentMemory,
-    token::{Claims, Secrets, TokenError},
-};
+use super::token::{Claims, Secrets, TokenError};
+use crate::recent::RecentMemory;
 
 /// Parts that are locked one by one.
 const SHARDS: usize = 16;

@@ -8,10 +8,12 @@ use http::HeaderMap;
 use super::{
     App,
     authorise::Reader,
-    recent::RecentMemory,
     respond::{self, Answer, Refusal},
 };
-use crate::state::{Environment, EnvironmentId};
+use crate::{
+    recent::RecentMemory,
+    state::{Environment, EnvironmentId},
+};
 
 /// Flags at fault that are remembered, at least.
 const REMEMBERED: usize = 1_000;

@@ -36,7 +36,6 @@ pub mod listen;
 mod post_metrics;
 mod probes;
 mod reads;
-mod recent;
 pub mod respond;
 pub mod route;
 mod stream;

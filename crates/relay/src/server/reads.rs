@@ -55,5 +55,9 @@ fn item(
     let item = list.get(identifier);
     let item =
         item.ok_or_else(|| Refusal::not_found(format!("there is no {kind} {identifier:?}")))?;
-    Ok(respond::prepared_item(headers, &item.json, &item.hash))
+    Ok(respond::prepared_item(
+        headers,
+        &list.bytes_of(item),
+        item.hash,
+    ))
 }

@@ -141,15 +141,10 @@ pub fn empty(status: StatusCode) -> Answer {
 /// A prepared body: 304 where the client has it, compressed where it likes and it pays.
 pub fn prepared(request: &HeaderMap, body: &Body) -> Answer {
     let coding = negotiate(request, body.bytes().len());
-    conditional(
-        request,
-        body::etag(body.hash(), coding),
-        coding,
-        || match coding {
-            Some(coding) => body.compressed(coding).clone(),
-            None => body.bytes().clone(),
-        },
-    )
+    conditional(request, body.etag(coding), coding, || match coding {
+        Some(coding) => body.compressed(coding).clone(),
+        None => body.bytes().clone(),
+    })
 }
 
 /// One item of a prepared body.
@@ -279,7 +274,7 @@ mod tests {
     #[test]
     fn a_client_that_has_the_body_gets_304() {
         let body = Body::new("[]".into());
-        let tag = body::etag(body.hash(), None);
+        let tag = body.etag(None);
         let tag = tag.to_str().unwrap();
         for (value, status) in [
             (tag.to_owned(), 304),

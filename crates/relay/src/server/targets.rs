@@ -16,8 +16,8 @@ use ff_evaluation::Target;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::timeout;
 
-use super::{App, recent::RecentMemory, token::Claims};
-use crate::state::EnvironmentId;
+use super::{App, token::Claims};
+use crate::{recent::RecentMemory, state::EnvironmentId};
 
 /// Browsers send it with everything but auth.
 pub(super) const HEADER: &str = "harness-target";
@@ -94,10 +94,10 @@ impl Default for Targets {
 
 impl Targets {
     /// Remembers a target that came with auth.
-    pub fn remember(&self, environment: &EnvironmentId, target: &Target, size: usize) {
+    pub fn remember(&self, environment: &EnvironmentId, target: Arc<Target>, size: usize) {
         if size <= MOST_REMEMBERED {
             let key = (environment.clone(), target.identifier.clone());
-            self.lock().insert(key, Arc::new(target.clone()));
+            self.lock().insert(key, target);
         }
     }
 
@@ -175,8 +175,9 @@ impl App {
             && let Ok(target) = Target::parse(&json)
             && *target.identifier == *identifier
         {
-            targets.remember(environment, &target, json.len());
-            return Arc::new(target);
+            let target = Arc::new(target);
+            targets.remember(environment, target.clone(), json.len());
+            return target;
         }
         Arc::new(Target::from_identifier(identifier))
     }

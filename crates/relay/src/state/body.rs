@@ -1,11 +1,13 @@
 //! A response body that is made once and served many times: bytes, strong ETag and, on first
 //! demand, its compressed forms.
 
-use std::{io::Write as _, sync::OnceLock};
+use std::{fmt::Write as _, io::Write as _, sync::OnceLock};
 
 use bytes::Bytes;
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
+
+use super::ids::Hex;
 
 /// A content coding that the relay offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Body {
     bytes: Bytes,
     hash: [u8; 32],
     compressed: [OnceLock<Bytes>; 3],
+    /// Of the bytes as they are, which most ask for.
+    etag: OnceLock<HeaderValue>,
 }
 
 impl Body {
@@ -44,6 +48,7 @@ impl Body {
             bytes,
             hash,
             compressed: Default::default(),
+            etag: OnceLock::new(),
         }
     }
 
@@ -57,6 +62,14 @@ impl Body {
         &self.hash
     }
 
+    /// The strong ETag of the body in a coding.
+    pub fn etag(&self, coding: Option<Coding>) -> HeaderValue {
+        match coding {
+            None => self.etag.get_or_init(|| etag(&self.hash, None)).clone(),
+            some => etag(&self.hash, some),
+        }
+    }
+
     /// The body in a coding, compressed at the first request for it and kept.
     pub fn compressed(&self, coding: Coding) -> &Bytes {
         self.compressed[coding as usize].get_or_init(|| compress(&self.bytes, coding))
@@ -65,14 +78,10 @@ impl Body {
 
 /// A strong ETag of a hash; a compressed form is another representation and has another one.
 pub fn etag(hash: &[u8], coding: Option<Coding>) -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(48);
     text.push('"');
-    for byte in hash.iter().take(16) {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from(DIGITS[usize::from(digit)]));
-        }
-    }
+    let hash = Hex(&hash[..hash.len().min(16)]);
+    write!(text, "{hash}").expect("a string takes everything");
     if let Some(coding) = coding {
         text.push('-');
         text.push_str(coding.token());

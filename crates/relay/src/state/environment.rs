@@ -50,8 +50,8 @@ impl FlagSet {
 
     /// The compiled flags, in the order of the list.
     fn compiled(&self) -> Vec<Arc<Flag>> {
-        let flags = self.list.items().iter().zip(&self.checked);
-        let compile = |item| Arc::new(Flag::parse(json_text(item)).expect(CHECKED));
+        let flags = self.list.items().zip(&self.checked);
+        let compile = |item: Item<'_>| Arc::new(Flag::parse(item.text()).expect(CHECKED));
         flags
             .map(|(item, flag)| flag.compiled.get_or_init(|| compile(item)).clone())
             .collect()
@@ -68,14 +68,14 @@ impl FlagSet {
         if self.checked.iter().all(|flag| flag.requires.is_empty()) {
             return Vec::new();
         }
-        let flags = self.list.items().iter().zip(&self.checked);
+        let flags = self.list.items().zip(&self.checked);
         let flags: Vec<_> = flags
-            .map(|(item, flag)| (&*item.id, &*flag.requires))
+            .map(|(item, flag)| (item.id, &*flag.requires))
             .collect();
         ff_evaluation::circles_of(&flags)
     }
 
-    pub(super) fn reuse(&self, id: &str, text: &str) -> Option<(Arc<str>, CheckedFlag)> {
+    pub(super) fn reuse(&self, id: &str, text: &str) -> Option<CheckedFlag> {
         reuse(&self.list, &self.checked, id, text)
     }
 
@@ -126,24 +126,18 @@ impl GroupSet {
             &self.with_rules
         };
         form.get_or_init(|| {
-            let texts: Vec<_> = self
-                .list
-                .items()
-                .iter()
-                .map(|item| (item, served_group(json_text(item), v2)))
+            let items = self.list.items();
+            let texts: Vec<_> = items
+                .map(|item| (item, served_group(item.text(), v2)))
                 .collect();
-            Collection::new(
-                texts
-                    .iter()
-                    .map(|(item, t)| (item.id.clone(), item.version, &**t)),
-            )
+            Collection::new(texts.iter().map(|(item, t)| (item.id, item.version, &**t)))
         })
     }
 
     fn compiled(&self) -> Vec<Arc<Group>> {
-        let groups = self.list.items().iter().zip(&self.checked);
-        let compile = |item| {
-            let group = Group::parse(json_text(item), self.and_rules);
+        let groups = self.list.items().zip(&self.checked);
+        let compile = |item: Item<'_>| {
+            let group = Group::parse(item.text(), self.and_rules);
             Arc::new(group.expect(CHECKED))
         };
         groups
@@ -151,7 +145,7 @@ impl GroupSet {
             .collect()
     }
 
-    pub(super) fn reuse(&self, id: &str, text: &str) -> Option<(Arc<str>, CheckedGroup)> {
+    pub(super) fn reuse(&self, id: &str, text: &str) -> Option<CheckedGroup> {
         reuse(&self.list, &self.checked, id, text)
     }
 
@@ -161,37 +155,17 @@ impl GroupSet {
     }
 }
 
-fn json_text(item: &Item) -> &str {
-    std::str::from_utf8(&item.json).expect("an item is a slice of a string")
-}
-
-fn reuse<T: Clone>(
-    list: &Collection,
-    checked: &[T],
-    id: &str,
-    text: &str,
-) -> Option<(Arc<str>, T)> {
-    let item = list.get(id)?;
-    if item.json != text.as_bytes() {
-        return None;
-    }
-    let position = list
-        .items()
-        .iter()
-        .rposition(|other| Arc::ptr_eq(&other.id, &item.id))?;
-    Some((item.id.clone(), checked[position].clone()))
+fn reuse<T: Clone>(list: &Collection, checked: &[T], id: &str, text: &str) -> Option<T> {
+    let at = list.position(id)?;
+    let same = list.get(id)?.json == text.as_bytes();
+    same.then(|| checked[at].clone())
 }
 
 fn without<T: Clone>(list: &Collection, checked: &[T], id: &str) -> (Collection, Vec<T>) {
-    let kept = || {
-        list.items()
-            .iter()
-            .zip(checked)
-            .filter(|(item, _)| &*item.id != id)
-    };
-    let rest = kept().map(|(item, _)| (item.id.clone(), item.version, json_text(item)));
+    let kept = || list.items().zip(checked).filter(|(item, _)| item.id != id);
+    let rest: Vec<_> = kept().map(|(item, _)| item).collect();
     (
-        Collection::new(rest),
+        Collection::new(rest.iter().map(|item| (item.id, item.version, item.text()))),
         kept().map(|(_, checked)| checked.clone()).collect(),
     )
 }

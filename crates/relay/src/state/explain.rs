@@ -27,7 +27,7 @@ impl Texts for Words<'_> {
 }
 
 fn text<'a>(list: &'a Collection, identifier: &str) -> Option<&'a str> {
-    std::str::from_utf8(&list.get(identifier)?.json).ok()
+    list.get(identifier).map(|item| item.text())
 }
 
 impl Environment {

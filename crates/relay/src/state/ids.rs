@@ -67,7 +67,27 @@ impl KeyHash {
 impl fmt::Display for KeyHash {
     /// All 64 lower-case digits, as config and cache spell it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // Many at once: each write costs more than its digits, and tokens and ETags are full of them.
+        for bytes in self.0.chunks(32) {
+            let mut digits = [0; 64];
+            for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+                pair[0] = DIGITS[usize::from(byte >> 4)];
+                pair[1] = DIGITS[usize::from(byte & 15)];
+            }
+            let digits = std::str::from_utf8(&digits[..2 * bytes.len()]);
+            f.write_str(digits.expect("digits are ASCII"))?;
+        }
+        Ok(())
     }
 }
 
@@ -94,6 +114,16 @@ mod tests {
         assert_eq!(KeyHash::from_hex(&hash.to_string()), Some(hash));
         for bad in ["", "zz", &"g".repeat(64), &"0".repeat(63), &"é".repeat(32)] {
             assert_eq!(KeyHash::from_hex(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_become_all_their_digits() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = digits.concat();
+        for length in [0, 1, 31, 32, 33, 64, 256] {
+            assert_eq!(Hex(&bytes[..length]).to_string(), digits[..2 * length]);
         }
     }
 

@@ -65,10 +65,10 @@ pub struct Prepared {
     pub id: EnvironmentId,
     /// `None`: the answer said nothing of keys.
     pub keys: Option<Vec<KeyHash>>,
-    /// `None`: the answer said nothing of flags.
-    pub flags: Option<FlagSet>,
-    /// `None`: the answer said nothing of groups.
-    pub groups: Option<GroupSet>,
+    /// `None`: the answer said nothing of flags. What is held already, where nothing changed.
+    pub flags: Option<Arc<FlagSet>>,
+    /// `None`: the answer said nothing of groups. What is held already, where nothing changed.
+    pub groups: Option<Arc<GroupSet>>,
     /// The environment's revision when the answer was asked for; a newer one makes it stale.
     pub basis: Option<u64>,
     /// Its lists are the truth, empty ones too: whoever wrote them said so explicitly. An answer of
@@ -120,9 +120,9 @@ pub fn flags(
     environment: &EnvironmentId,
     raw: &[&RawValue],
     held: Option<&Environment>,
-) -> Result<FlagSet, ConfigError> {
+) -> Result<Arc<FlagSet>, ConfigError> {
     let compiles = held.is_some_and(Environment::is_evaluated);
-    let (list, checked) = items(environment, "flag", raw, |text| {
+    let items = gather(environment, "flag", raw, |text| {
         let head: FlagHead<'_> = serde_json::from_str(text).map_err(|error| nameless(&error))?;
         if head.feature.is_empty() {
             return Err(nameless("feature: missing or empty"));
@@ -132,7 +132,7 @@ pub fn flags(
             None => with_field(text, "variationToTargetMap", "[]"),
         };
         let kept = held.and_then(|held| held.flags().reuse(&head.feature, &served));
-        let (id, flag) = check(kept, &head.feature, || {
+        let flag = check(kept, &head.feature, || {
             let requires = Flag::check(&served)?.into();
             let flag = CheckedFlag {
                 requires,
@@ -143,9 +143,12 @@ pub fn flags(
             }
             Ok(flag)
         })?;
-        Ok((id, head.version, served, flag))
+        Ok((head.feature, head.version, served, flag))
     })?;
-    Ok(FlagSet::new(list, checked))
+    Ok(match held.map(Environment::flags) {
+        Some(held) if items.are(held.list()) => held.clone(),
+        _ => Arc::new(FlagSet::new(items.list(), items.checked)),
+    })
 }
 
 /// Checks the groups of an environment.
@@ -154,8 +157,8 @@ pub fn groups(
     raw: &[&RawValue],
     held: Option<&Environment>,
     and_rules: bool,
-) -> Result<GroupSet, ConfigError> {
-    let (list, checked) = items(environment, "group", raw, |text| {
+) -> Result<Arc<GroupSet>, ConfigError> {
+    let items = gather(environment, "group", raw, |text| {
         let head: GroupHead<'_> = serde_json::from_str(text).map_err(|error| nameless(&error))?;
         if head.identifier.is_empty() {
             return Err(nameless("identifier: missing or empty"));
@@ -163,12 +166,15 @@ pub fn groups(
         let stored = with_rules(text, &head)
             .map_err(|error| (head.identifier.clone().into_owned(), error.to_string()))?;
         let kept = held.and_then(|held| held.groups().reuse(&head.identifier, &stored));
-        let (id, group) = check(kept, &head.identifier, || {
+        let group = check(kept, &head.identifier, || {
             Group::check(&stored).map(|()| CheckedGroup::default())
         })?;
-        Ok((id, head.version, stored, group))
+        Ok((head.identifier, head.version, stored, group))
     })?;
-    Ok(GroupSet::new(list, checked, and_rules))
+    Ok(match held.map(Environment::groups) {
+        Some(held) if items.are(held.list()) => held.clone(),
+        _ => Arc::new(GroupSet::new(items.list(), items.checked, and_rules)),
+    })
 }
 
 /// The name of an item, empty where it has none, and what is wrong with it.
@@ -179,15 +185,36 @@ fn nameless(reason: &(impl ToString + ?Sized)) -> ItemFault {
 }
 
 /// What an item is held as: identifier, version, text, and what else was made of it.
-type Item<'a, T> = (Arc<str>, Option<i64>, Cow<'a, str>, T);
+type Item<'a, T> = (Cow<'a, str>, Option<i64>, Cow<'a, str>, T);
+
+/// The items of a list that were prepared, in their order.
+struct Items<'a, T> {
+    texts: Vec<(Cow<'a, str>, i64, Cow<'a, str>)>,
+    checked: Vec<T>,
+}
+
+impl<T> Items<'_, T> {
+    /// Whether `held` says the very same: then it stays, and no second copy of it is made, which
+    /// for every environment at once would be as much memory as all that is held.
+    fn are(&self, held: &Collection) -> bool {
+        let mut pairs = self.texts.iter().zip(held.items());
+        self.texts.len() == held.len()
+            && pairs.all(|((.., text), item)| item.json == text.as_bytes())
+    }
+
+    fn list(&self) -> Collection {
+        let texts = self.texts.iter();
+        Collection::new(texts.map(|(id, version, text)| (&**id, *version, &**text)))
+    }
+}
 
 /// Prepares every item of a list; a fault names environment and item.
-fn items<'a, T>(
+fn gather<'a, T>(
     environment: &EnvironmentId,
     kind: &'static str,
     raw: &[&'a RawValue],
     prepare: impl Fn(&'a str) -> Result<Item<'a, T>, ItemFault>,
-) -> Result<(Collection, Vec<T>), ConfigError> {
+) -> Result<Items<'a, T>, ConfigError> {
     let mut texts = Vec::with_capacity(raw.len());
     let mut checked = Vec::with_capacity(raw.len());
     for (position, value) in raw.iter().enumerate() {
@@ -209,23 +236,17 @@ fn items<'a, T>(
         texts.push((id, version.unwrap_or(0), text));
         checked.push(item);
     }
-    let list = Collection::new(texts.iter().map(|(id, v, text)| (id.clone(), *v, &**text)));
-    Ok((list, checked))
+    Ok(Items { texts, checked })
 }
 
 /// What was kept of an item that did not change, else the item checked anew.
 fn check<T>(
-    kept: Option<(Arc<str>, T)>,
+    kept: Option<T>,
     name: &str,
     check: impl FnOnce() -> Result<T, ff_evaluation::ParseError>,
-) -> Result<(Arc<str>, T), ItemFault> {
-    match kept {
-        Some(kept) => Ok(kept),
-        None => match check() {
-            Ok(item) => Ok((Arc::from(name), item)),
-            Err(error) => Err((name.to_owned(), error.to_string())),
-        },
-    }
+) -> Result<T, ItemFault> {
+    let checked = kept.map_or_else(check, Ok);
+    checked.map_err(|error| (name.to_owned(), error.to_string()))
 }
 
 #[derive(Deserialize)]

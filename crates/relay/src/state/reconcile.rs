@@ -46,7 +46,7 @@ pub(super) fn reconcile(
     let flags = new
         .flags
         .filter(|new| replaces(held.flags().list(), new.list(), exact))
-        .map_or_else(|| held.flags().clone(), Arc::new);
+        .unwrap_or_else(|| held.flags().clone());
     let groups = new
         .groups
         .filter(|new| {
@@ -56,7 +56,7 @@ pub(super) fn reconcile(
                 exact || complete && !alone,
             )
         })
-        .map_or_else(|| held.groups().clone(), Arc::new);
+        .unwrap_or_else(|| held.groups().clone());
     let keys: Arc<BTreeSet<KeyHash>> = match new.keys {
         Some(keys) if !keys.is_empty() || complete || exact => {
             let keys: BTreeSet<_> = keys.into_iter().collect();
@@ -114,8 +114,8 @@ fn first_load(new: Prepared, revision: u64) -> Outcome {
         new.id,
         revision,
         Arc::new(new.keys.unwrap_or_default().into_iter().collect()),
-        Arc::new(new.flags.unwrap_or_default()),
-        Arc::new(new.groups.unwrap_or_default()),
+        new.flags.unwrap_or_default(),
+        new.groups.unwrap_or_default(),
         Arc::new([]),
         false,
     );
@@ -128,7 +128,8 @@ fn first_load(new: Prepared, revision: u64) -> Outcome {
 
 /// Whether `new` takes the place of `held`: it differs, and does not empty it by mistake.
 fn replaces(held: &Collection, new: &Collection, may_empty: bool) -> bool {
-    held.body().hash() != new.body().hash() && (!new.is_empty() || held.is_empty() || may_empty)
+    let same = std::ptr::eq(held, new) || held.body().hash() == new.body().hash();
+    !same && (!new.is_empty() || held.is_empty() || may_empty)
 }
 
 /// The events that turn one list into the other: deletions first, then the rest in SaaS' order.
@@ -138,8 +139,8 @@ fn compare(
     (old, new): (&Collection, &Collection),
     events: &mut Vec<Event>,
 ) {
-    let mut push = |action, identifier: &Arc<str>, version| {
-        let identifier = identifier.clone();
+    let mut push = |action, identifier: &str, version| {
+        let identifier = identifier.into();
         events.push(Event {
             environment: environment.clone(),
             domain,
@@ -148,24 +149,20 @@ fn compare(
             version,
         });
     };
-    for gone in old
-        .items()
-        .iter()
-        .filter(|item| new.get(&item.id).is_none())
-    {
-        push(Action::Delete, &gone.id, gone.version);
+    for gone in old.items().filter(|item| new.get(item.id).is_none()) {
+        push(Action::Delete, gone.id, gone.version);
     }
     let mut told = BTreeSet::new();
     for item in new.items() {
-        let Some(now) = new.get(&item.id) else {
+        let Some(now) = new.get(item.id) else {
             continue;
         };
-        if !told.insert(now.id.clone()) {
+        if !told.insert(now.id) {
             continue;
         }
-        match old.get(&item.id) {
-            None => push(Action::Create, &now.id, now.version),
-            Some(was) if differs(was, now) => push(Action::Patch, &now.id, now.version),
+        match old.get(item.id) {
+            None => push(Action::Create, now.id, now.version),
+            Some(was) if differs(was, now) => push(Action::Patch, now.id, now.version),
             Some(_) => {}
         }
     }
@@ -199,13 +196,13 @@ fn unnoticed<'a>(
 
 /// Whether an SDK would see a difference. Deployed primaries write the same version with its fields
 /// in another order and with defaults spelled out: taking over from one is no change of any flag.
-fn differs(was: &Item, now: &Item) -> bool {
+fn differs(was: Item<'_>, now: Item<'_>) -> bool {
     if was.json == now.json {
         return false;
     }
     was.version != now.version || {
-        let meaning = |item: &Item| {
-            let value = serde_json::from_slice::<serde_json::Value>(&item.json);
+        let meaning = |item: Item<'_>| {
+            let value = serde_json::from_slice::<serde_json::Value>(item.json);
             value.map(without_defaults).ok()
         };
         let meant = meaning(was);
@@ -249,7 +246,7 @@ pub(super) fn delete(
         environment: held.id().clone(),
         domain,
         action: Action::Delete,
-        identifier: item.id.clone(),
+        identifier: item.id.into(),
         version: item.version,
     }];
     let (flags, groups) = match domain {
@@ -285,31 +282,31 @@ mod tests {
 
     #[test]
     fn another_spelling_of_the_same_version_is_no_change() {
-        let item = |version, json: &str| {
-            let list = Collection::new([("f".into(), version, json)]);
-            list.items()[0].clone()
+        let list = |version, json| Collection::new([("f", version, json)]);
+        let differ = |was: &Collection, now: &Collection| {
+            differs(was.get("f").unwrap(), now.get("f").unwrap())
         };
-        let ours = item(
+        let ours = list(
             3,
             r#"{"feature":"f","version":3,"rules":[{"negate":false}],"x":null}"#,
         );
-        let spelled = item(
+        let spelled = list(
             3,
             r#"{"version":3,"account":"","rules":[{}],"feature":"f","y":[]}"#,
         );
-        assert!(!differs(&ours, &spelled));
+        assert!(!differ(&ours, &spelled));
         for other in [
-            item(
+            list(
                 3,
                 r#"{"version":3,"rules":[{"negate":true}],"feature":"f"}"#,
             ),
-            item(3, r#"{"version":3,"rules":[],"feature":"f"}"#),
-            item(
+            list(3, r#"{"version":3,"rules":[],"feature":"f"}"#),
+            list(
                 4,
                 r#"{"feature":"f","version":3,"rules":[{"negate":false}],"x":null,"z":""}"#,
             ),
         ] {
-            assert!(differs(&ours, &other));
+            assert!(differ(&ours, &other));
         }
     }
 }

@@ -1,7 +1,5 @@
 //! How an environment is kept: as the entry of a config page, its texts byte by byte. Pure.
 
-use serde_json::value::RawValue;
-
 use crate::state::{
     Environment,
     prepare::{self, ConfigError, Prepared, RawEnvironment},
@@ -33,7 +31,6 @@ pub(super) fn decode(entry: &[u8], and_rules: bool) -> Result<Prepared, ConfigEr
         what: "a stored environment".into(),
         source,
     };
-    let raw: &RawValue = serde_json::from_slice(entry).map_err(shape)?;
-    let raw: RawEnvironment<'_> = serde_json::from_str(raw.get()).map_err(shape)?;
+    let raw: RawEnvironment<'_> = serde_json::from_slice(entry).map_err(shape)?;
     prepare::environment(&raw, None, and_rules)
 }

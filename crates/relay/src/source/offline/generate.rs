@@ -92,11 +92,11 @@ pub fn write(
 }
 
 fn summary(environment: &Prepared) -> Summary {
-    let count = |list: Option<&Collection>| list.map_or(0, |list| list.items().len());
+    let count = |list: Option<&Collection>| list.map_or(0, Collection::len);
     Summary {
         id: environment.id.clone(),
-        flags: count(environment.flags.as_ref().map(FlagSet::list)),
-        groups: count(environment.groups.as_ref().map(GroupSet::list)),
+        flags: count(environment.flags.as_deref().map(FlagSet::list)),
+        groups: count(environment.groups.as_deref().map(GroupSet::list)),
         keys: environment.keys.as_ref().map_or(0, Vec::len),
     }
 }
@@ -302,13 +302,11 @@ fn write_environment(
         .collect();
     keys.sort_unstable();
     let texts = |list: Option<&Collection>| -> Vec<String> {
-        let items = list.map(Collection::items).unwrap_or_default().iter();
-        items
-            .map(|item| String::from_utf8_lossy(&item.json).into_owned())
-            .collect()
+        let items = list.into_iter().flat_map(Collection::items);
+        items.map(|item| item.text().to_owned()).collect()
     };
-    let flags = texts(environment.flags.as_ref().map(FlagSet::list));
-    let groups = texts(environment.groups.as_ref().map(GroupSet::list));
+    let flags = texts(environment.flags.as_deref().map(FlagSet::list));
+    let groups = texts(environment.groups.as_deref().map(GroupSet::list));
     write_file(folder, KEYS, &array(&keys))?;
     write_file(folder, FLAGS, &array(&flags))?;
     write_file(folder, GROUPS, &array(&groups))?;

@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use ff_evaluation::{Flag, Group, ParseError, Target, TargetError};
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 use super::fault::{FileFault, place_of, within, without_place};
 use crate::state::{
     Domain, Environment, EnvironmentId, KeyHash,
+    environment::{FlagSet, GroupSet},
     prepare::{self, ConfigError, Prepared},
 };
 
@@ -213,7 +215,7 @@ impl File {
         &self,
         folder: &Folder,
         held: Option<&Environment>,
-    ) -> Result<crate::state::environment::FlagSet, FileFault> {
+    ) -> Result<Arc<FlagSet>, FileFault> {
         let items = self.items()?;
         prepare::flags(&folder.id, &items, held)
             .map_err(|error| self.fault_of_item(&items, Domain::Flag, &error))
@@ -224,7 +226,7 @@ impl File {
         folder: &Folder,
         held: Option<&Environment>,
         and_rules: bool,
-    ) -> Result<crate::state::environment::GroupSet, FileFault> {
+    ) -> Result<Arc<GroupSet>, FileFault> {
         let items = self.items()?;
         prepare::groups(&folder.id, &items, held, and_rules)
             .map_err(|error| self.fault_of_item(&items, Domain::TargetSegment, &error))

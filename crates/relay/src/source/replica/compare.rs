@@ -110,7 +110,7 @@ impl Session {
                 Domain::Flag => marks.flags,
                 Domain::TargetSegment => marks.groups,
             };
-            let only_one = held.list(*domain).items().len() == 1;
+            let only_one = held.list(*domain).len() == 1;
             if array.is_none() || only_one {
                 let change = Change::Deleted {
                     environment: id.clone(),

@@ -87,8 +87,8 @@ fn a_malformed_item_names_environment_item_and_field() {
 fn nothing_is_compiled_until_somebody_evaluates_and_then_nobody_waits_again() {
     let env = EnvironmentId::from("e");
     let text = format!("{FLAG}}}");
-    let environment = |flags: FlagSet, evaluated| {
-        let (flags, groups) = (Arc::new(flags), Arc::default());
+    let environment = |flags: Arc<FlagSet>, evaluated| {
+        let groups = Arc::default();
         Environment::new(
             env.clone(),
             1,
@@ -117,4 +117,32 @@ fn nothing_is_compiled_until_somebody_evaluates_and_then_nobody_waits_again() {
         kept[0].as_ref().unwrap()
     ));
     assert!(environment(set, held.is_evaluated()).is_evaluated());
+}
+
+#[test]
+fn a_list_that_did_not_change_is_the_one_that_is_held() {
+    let env = EnvironmentId::from("e");
+    let held = raw(&[
+        &format!("{FLAG}}}"),
+        &format!("{}}}", FLAG.replace("\"f\"", "\"g\"")),
+    ]);
+    let set = flags(&env, &refs(&held), None).unwrap();
+    let environment = Environment::new(
+        env.clone(),
+        1,
+        Arc::default(),
+        set.clone(),
+        Arc::default(),
+        [].into(),
+        false,
+    );
+    let again = |list: &[&RawValue]| flags(&env, list, Some(&environment)).unwrap();
+    let list = refs(&held);
+    assert!(Arc::ptr_eq(&again(&list), &set));
+    let (swapped, fewer) = ([list[1], list[0]], &list[..1]);
+    for other in [&swapped[..], fewer, &[]] {
+        assert!(!Arc::ptr_eq(&again(other), &set));
+    }
+    let groups = groups(&env, &[], Some(&environment), false).unwrap();
+    assert!(Arc::ptr_eq(&groups, environment.groups()));
 }

@@ -9,7 +9,7 @@ use super::{
     EmbeddedStore,
     file::FILE,
     tables::FORMAT,
-    tests::{ENTRY, change, updates},
+    tests::{ENTRY, change, spelled, updates},
 };
 
 const PAGE: usize = 4_096;
@@ -17,7 +17,7 @@ const PAGE: usize = 4_096;
 /// A folder with a store of `environments`, and its file's bytes.
 async fn sound(environments: usize) -> (tempfile::TempDir, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = EmbeddedStore::open(folder.path()).unwrap();
+    let (store, _) = EmbeddedStore::open(folder.path(), false).unwrap();
     let changes = (0..environments).map(|i| {
         let entry = ENTRY
             .replace("\"e1\"", &format!("\"e{i}\""))
@@ -64,30 +64,23 @@ fn damage(bytes: &mut Vec<u8>, random: &mut StdRng) {
 }
 
 /// Opens what was damaged; whether it was set aside.
-fn open_damaged(bytes: &[u8], original: &[(String, Vec<u8>)]) -> bool {
+fn open_damaged(bytes: &[u8], original: &[String]) -> bool {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(FILE), bytes).unwrap();
-    let (_store, loaded) = EmbeddedStore::open(folder.path()).unwrap();
-    for (id, entry, _) in &loaded.0.environments {
-        assert!(
-            original.contains(&(id.clone(), entry.clone())),
-            "{id} is not what was kept"
-        );
+    let (_store, loaded) = EmbeddedStore::open(folder.path(), false).unwrap();
+    let found = spelled(&loaded);
+    for entry in &found {
+        assert!(original.contains(entry), "{entry} is not what was kept");
     }
-    assert!(loaded.restored(false).len() <= original.len());
+    assert!(found.len() <= original.len());
     fs::read_dir(folder.path()).unwrap().count() == 2
 }
 
 #[tokio::test]
 async fn a_damaged_file_never_keeps_the_relay_from_starting_and_is_never_believed() {
     let (folder, sound) = sound(40).await;
-    let (_store, loaded) = EmbeddedStore::open(folder.path()).unwrap();
-    let original: Vec<_> = loaded
-        .0
-        .environments
-        .into_iter()
-        .map(|row| (row.0, row.1))
-        .collect();
+    let (_store, loaded) = EmbeddedStore::open(folder.path(), false).unwrap();
+    let original = spelled(&loaded);
     assert_eq!(original.len(), 40);
     let seeds: u64 = std::env::var("DAMAGE_SEEDS").map_or(150, |seeds| seeds.parse().unwrap());
     let mut aside = 0;
@@ -111,7 +104,7 @@ fn a_file_that_is_no_database_is_set_aside_and_three_such_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     for (already, bytes) in damaged.into_iter().cycle().take(6).enumerate() {
         fs::write(folder.path().join(FILE), bytes).unwrap();
-        let (_store, loaded) = EmbeddedStore::open(folder.path()).unwrap();
+        let (_store, loaded) = EmbeddedStore::open(folder.path(), false).unwrap();
         assert!(loaded.0.environments.is_empty());
         let files = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(files, 2 + already.min(2));
@@ -135,7 +128,7 @@ async fn a_file_of_a_newer_format_is_set_aside_as_it_was() {
     let (folder, _) = sound(3).await;
     set_format(folder.path(), FORMAT + 1);
     let newer = fs::read(folder.path().join(FILE)).unwrap();
-    let (_store, loaded) = EmbeddedStore::open(folder.path()).unwrap();
+    let (_store, loaded) = EmbeddedStore::open(folder.path(), false).unwrap();
     assert!(loaded.0.environments.is_empty());
     let aside = fs::read_dir(folder.path())
         .unwrap()

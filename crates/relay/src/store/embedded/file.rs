@@ -6,19 +6,17 @@ use std::{
 };
 
 use ff_evaluation::Target;
-use redb::{Database, DatabaseError, ReadableDatabase, StorageError};
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError};
 
 use super::{
     caught::caught,
     tables::{self, FORMAT, Rows},
 };
-use crate::{
-    state::{EnvironmentId, Recent, event::now_millis, prepare::Prepared},
-    store::entry,
-};
+use crate::state::{EnvironmentId, Recent, event::now_millis, prepare::Prepared};
 
 pub(super) const FILE: &str = "ff-relay.redb";
-const CACHE: usize = 16 << 20;
+/// Of pages that were read or wait to be written; each is looked at once.
+const CACHE: usize = 4 << 20;
 /// Files that were set aside and stay; a disk that damages file after file is not filled by them.
 const MOST_ASIDE: usize = 3;
 
@@ -40,19 +38,9 @@ pub enum OpenError {
 pub struct Loaded(pub(super) Rows);
 
 impl Loaded {
-    /// The environments, ready for [`crate::state::Change::Restored`]; one that does not parse is
-    /// logged and left out.
-    pub fn restored(&self, and_rules: bool) -> Vec<(Prepared, Vec<Recent>)> {
-        let restore = |(id, bytes, recent): &(String, Vec<u8>, Vec<Recent>)| match entry::decode(
-            bytes, and_rules,
-        ) {
-            Ok(prepared) => Some((prepared, recent.clone())),
-            Err(error) => {
-                tracing::error!(environment = id, %error, "a stored environment was left out; SaaS will bring it back");
-                None
-            }
-        };
-        self.0.environments.iter().filter_map(restore).collect()
+    /// The environments, ready for [`crate::state::Change::Restored`].
+    pub fn take_environments(&mut self) -> Vec<(Prepared, Vec<Recent>)> {
+        std::mem::take(&mut self.0.environments)
     }
 
     /// The targets, with their size.
@@ -75,20 +63,22 @@ pub(super) struct Opened {
     pub(super) db: Database,
     /// It holds nothing: neither what an earlier run nor what this one has kept.
     pub(super) is_new: bool,
-    pub(super) rows: Rows,
 }
+
+/// What is read of a database as it is opened, so that a file that cannot be read is no use either.
+pub(super) type Load<'a, T> = &'a dyn Fn(&ReadTransaction) -> Result<T, Fault>;
 
 /// Opens the file, or begins one. One that is damaged, or of a newer format, is set aside: SaaS can
 /// bring back what it held.
-pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
-    let reason = match try_open(path) {
+pub(super) fn open<T>(path: &Path, load: Load<'_, T>) -> Result<(Opened, T), OpenError> {
+    let reason = match try_open(path, load) {
         Ok(opened) => return Ok(opened),
         Err(Fault::Fatal(error)) => return Err(error),
         Err(Fault::Unusable(reason)) => reason,
     };
     let aside = set_aside(path)?;
     tracing::error!(reason, kept = %aside.display(), "the embedded store cannot be read and was set aside; beginning a new one from SaaS. Delete the old file when you do not need it");
-    try_open(path).map_err(|fault| match fault {
+    try_open(path, load).map_err(|fault| match fault {
         Fault::Fatal(error) => error,
         Fault::Unusable(reason) => OpenError::Database(reason),
     })
@@ -106,6 +96,12 @@ impl From<redb::Error> for Fault {
             redb::Error::Io(error) => error.into(),
             error => Self::Unusable(error.to_string()),
         }
+    }
+}
+
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        redb::Error::from(error).into()
     }
 }
 
@@ -130,7 +126,7 @@ impl From<DatabaseError> for Fault {
     }
 }
 
-fn try_open(path: &Path) -> Result<Opened, Fault> {
+fn try_open<T>(path: &Path, load: Load<'_, T>) -> Result<(Opened, T), Fault> {
     let opened = caught(|| {
         refuse_newer(path)?;
         let db = Database::builder()
@@ -138,7 +134,7 @@ fn try_open(path: &Path) -> Result<Opened, Fault> {
             // A flipped bit must be noticed here, not be served to SDKs as a flag.
             .set_check_integrity_on_open(true)
             .create(path)?;
-        use_database(db)
+        use_database(db, load)
     });
     opened.unwrap_or_else(|panic| Err(Fault::Unusable(panic)))
 }
@@ -172,15 +168,15 @@ fn check_format(format: Option<u64>) -> Result<(), Fault> {
     }
 }
 
-pub(super) fn use_database(db: Database) -> Result<Opened, Fault> {
+pub(super) fn use_database<T>(db: Database, load: Load<'_, T>) -> Result<(Opened, T), Fault> {
     let read = || db.begin_read().map_err(redb::Error::from);
     let format = tables::format(&read()?)?;
     check_format(format)?;
     // Also of a file that has a format: tables may have been added since.
     tables::begin(&db)?;
-    let rows = tables::load(&read()?)?;
+    let loaded = load(&read()?)?;
     let is_new = format.is_none();
-    Ok(Opened { db, is_new, rows })
+    Ok((Opened { db, is_new }, loaded))
 }
 
 /// Renames the file, and removes the oldest of those that were set aside before.

@@ -58,21 +58,22 @@ impl Drop for EmbeddedStore {
 
 impl EmbeddedStore {
     /// Opens the file under `directory`, or begins one. A damaged file, or one of a newer format, is
-    /// set aside: SaaS can bring back what it held.
+    /// set aside: SaaS can bring back what it held. `and_rules` is the setting of that name.
     ///
     /// # Errors
     /// The directory cannot be written, or another process has the file open.
-    pub fn open(directory: &Path) -> Result<(Self, Loaded), OpenError> {
+    pub fn open(directory: &Path, and_rules: bool) -> Result<(Self, Loaded), OpenError> {
         fs::create_dir_all(directory)?;
         let path = directory.join(file::FILE);
         let pace = Pace {
             retry: Duration::from_secs(5),
             sweep: Duration::from_hours(1),
         };
-        let mut opened = file::open(&path)?;
-        let loaded = Loaded(std::mem::take(&mut opened.rows));
-        let store = Self::start(opened, pace, move || file::open(&path))?;
-        Ok((store, loaded))
+        let load = |transaction: &_| tables::load(transaction, and_rules);
+        let (opened, rows) = file::open(&path, &load)?;
+        let again = move || Ok(file::open(&path, &|_| Ok(()))?.0);
+        let store = Self::start(opened, pace, again)?;
+        Ok((store, Loaded(rows)))
     }
 
     /// Starts the thread with an open database and a way to open it again.

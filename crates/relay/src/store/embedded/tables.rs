@@ -1,15 +1,24 @@
 //! The tables of the file, and what a commit does to them.
 
-use std::{cmp::Ordering, time::Duration};
-
-use redb::{
-    Database, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
-    TableError, WriteTransaction,
+use std::{
+    cmp::Ordering,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
+    time::Duration,
 };
 
-use super::queue::{Batch, Job};
+use redb::{
+    AccessGuard, Database, ReadTransaction, ReadableTable, ReadableTableMetadata, StorageError,
+    Table, TableDefinition, TableError, WriteTransaction,
+};
+
+use super::{
+    caught::caught,
+    file::Fault,
+    queue::{Batch, Job},
+};
 use crate::{
-    state::{Recent, event::now_millis},
+    state::{Recent, event::now_millis, prepare::Prepared},
     store::entry,
 };
 
@@ -31,8 +40,8 @@ const MOST_TARGETS: u64 = 100_000;
 /// What an earlier run kept.
 #[derive(Default)]
 pub(super) struct Rows {
-    /// Identifier, entry, recent changes.
-    pub(super) environments: Vec<(String, Vec<u8>, Vec<Recent>)>,
+    /// Each with its recent changes.
+    pub(super) environments: Vec<(Prepared, Vec<Recent>)>,
     /// Key and JSON.
     pub(super) targets: Vec<(String, Vec<u8>)>,
     /// By number, the lowest first.
@@ -60,33 +69,82 @@ pub(super) fn begin(db: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Reads everything.
-pub(super) fn load(transaction: &ReadTransaction) -> Result<Rows, redb::Error> {
-    let mut rows = Rows::default();
-    let recent = transaction.open_table(RECENT)?;
-    for row in transaction.open_table(ENVIRONMENTS)?.iter()? {
-        let (id, entry) = row?;
-        let changes = recent.get(id.value())?;
-        let changes = changes.and_then(|bytes| serde_json::from_slice(bytes.value()).ok());
-        rows.environments.push((
-            id.value().to_owned(),
-            entry.value().to_vec(),
-            changes.unwrap_or_default(),
-        ));
-    }
+/// Reads everything. An environment that does not parse is logged and left out.
+pub(super) fn load(transaction: &ReadTransaction, and_rules: bool) -> Result<Rows, Fault> {
+    let mut rows = Rows {
+        environments: environments(transaction, and_rules)?,
+        ..Rows::default()
+    };
     let now = now_millis();
-    for row in transaction.open_table(TARGETS)?.iter()? {
+    for row in table(transaction, TARGETS)?.iter()? {
         let (key, value) = row?;
         let (expiry, json) = value.value();
         if expiry > now {
             rows.targets.push((key.value().to_owned(), json.to_vec()));
         }
     }
-    for row in transaction.open_table(JOURNAL)?.iter()? {
+    for row in table(transaction, JOURNAL)?.iter()? {
         let (number, record) = row?;
         rows.journal.push((number.value(), record.value().to_vec()));
     }
     Ok(rows)
+}
+
+fn table<K: redb::Key, V: redb::Value>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<redb::ReadOnlyTable<K, V>, Fault> {
+    let table = transaction.open_table(definition);
+    Ok(table.map_err(redb::Error::from)?)
+}
+
+/// The environments, straight from the file's pages: a copy of all of them would be as much memory
+/// as what is made of them. Two threads begin at either end and meet: a start waits for this.
+fn environments(
+    transaction: &ReadTransaction,
+    and_rules: bool,
+) -> Result<Vec<(Prepared, Vec<Recent>)>, Fault> {
+    type Row<'a> = Result<
+        (
+            AccessGuard<'a, &'static str>,
+            AccessGuard<'a, &'static [u8]>,
+        ),
+        StorageError,
+    >;
+    let (entries, recent) = (
+        table(transaction, ENVIRONMENTS)?,
+        table(transaction, RECENT)?,
+    );
+    let left = AtomicU64::new(entries.len()?);
+    let read = |rows: &mut dyn Iterator<Item = Row<'_>>| -> Result<Vec<_>, Fault> {
+        let mut environments = Vec::new();
+        while left
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+        {
+            let Some(row) = rows.next() else { break };
+            let (id, entry) = row?;
+            match entry::decode(entry.value(), and_rules) {
+                Ok(prepared) => {
+                    let changes = recent.get(id.value())?;
+                    let changes =
+                        changes.and_then(|bytes| serde_json::from_slice(bytes.value()).ok());
+                    environments.push((prepared, changes.unwrap_or_default()));
+                }
+                Err(error) => {
+                    tracing::error!(environment = id.value(), %error, "a stored environment was left out; SaaS will bring it back");
+                }
+            }
+        }
+        Ok(environments)
+    };
+    thread::scope(|scope| {
+        let from_end = scope.spawn(|| caught(|| read(&mut entries.iter()?.rev())));
+        let mut environments = read(&mut entries.iter()?)?;
+        let from_end = from_end.join().expect("its panics are caught within it");
+        environments.extend(from_end.map_err(Fault::Unusable)??);
+        Ok(environments)
+    })
 }
 
 /// Writes a batch, at `now`: all of it, or nothing.

@@ -268,8 +268,7 @@ fn same_names(before: Option<&Environment>, now: Option<&Environment>) -> bool {
         let (old, new) = (before.list(domain), now.list(domain));
         // Bodies that are one and the same need no look at their items.
         old.body().hash() == new.body().hash()
-            || old.items().len() == new.items().len()
-                && new.items().iter().all(|item| old.get(&item.id).is_some())
+            || old.len() == new.len() && new.items().all(|item| old.get(item.id).is_some())
     };
     before.keys() == now.keys() && same(Domain::Flag) && same(Domain::TargetSegment)
 }

@@ -99,26 +99,25 @@ impl Plan {
         }
         let key = layout::list(id, domain);
         self.set_hashed(&key, list.body().bytes(), list.body().hash());
-        for item in last_of_each(list.items()) {
-            let same = |old: &Item| old.json == item.json;
-            if old.and_then(|old| old.get(&item.id)).is_some_and(same) {
+        for item in last_of_each(list) {
+            let same = |old: Item<'_>| old.json == item.json;
+            if old.and_then(|old| old.get(item.id)).is_some_and(same) {
                 continue;
             }
-            let key = layout::item(id, domain, &item.id);
+            let key = layout::item(id, domain, item.id);
             if layout::has_latest(&key) {
                 use sha2::Digest;
-                let hash = sha2::Sha256::digest(&item.json).into();
-                self.set_hashed(&key, &item.json, &hash);
+                let hash = sha2::Sha256::digest(item.json).into();
+                self.set_hashed(&key, item.json, &hash);
             } else {
-                self.set(&key, &item.json);
+                self.set(&key, item.json);
             }
         }
         let gone: Vec<String> = old
-            .map(Collection::items)
-            .unwrap_or_default()
-            .iter()
-            .filter(|item| list.get(&item.id).is_none())
-            .map(|item| layout::item(id, domain, &item.id))
+            .into_iter()
+            .flat_map(Collection::items)
+            .filter(|item| list.get(item.id).is_none())
+            .map(|item| layout::item(id, domain, item.id))
             .collect();
         self.remove(gone.iter().map(String::as_str));
     }
@@ -196,8 +195,8 @@ pub(super) fn assets(environment: &Environment) -> HashMap<String, Vec<u8>> {
     for domain in DOMAINS {
         let list = environment.list(domain);
         assets.insert(layout::list(id, domain), list.body().bytes().to_vec());
-        for item in last_of_each(list.items()) {
-            assets.insert(layout::item(id, domain, &item.id), item.json.to_vec());
+        for item in last_of_each(list) {
+            assets.insert(layout::item(id, domain, item.id), item.json.to_vec());
         }
     }
     assets.insert(layout::keys(id), keys_json(environment).into_bytes());
@@ -212,9 +211,9 @@ pub(super) fn assets(environment: &Environment) -> HashMap<String, Vec<u8>> {
 pub(super) fn asset_names(environment: &Environment) -> impl Iterator<Item = String> {
     let id = environment.id();
     let lists = DOMAINS.into_iter().flat_map(move |domain| {
-        let items = environment.list(domain).items().iter();
+        let items = environment.list(domain).items();
         items
-            .map(move |item| layout::item(id, domain, &item.id))
+            .map(move |item| layout::item(id, domain, item.id))
             .chain([layout::list(id, domain)])
     });
     let keys = environment.keys().iter().map(layout::auth_key);
@@ -243,12 +242,12 @@ pub(super) fn inventory_json<'a>(environments: impl Iterator<Item = &'a Environm
 }
 
 /// Of items with one identifier, the one that counts.
-fn last_of_each(items: &[Item]) -> impl Iterator<Item = &Item> {
-    let mut seen = HashSet::new();
-    items
-        .iter()
-        .rev()
-        .filter(move |item| seen.insert(&*item.id))
+fn last_of_each(list: &Collection) -> impl Iterator<Item = Item<'_>> {
+    let counts = |item: &Item<'_>| {
+        list.get(item.id)
+            .is_some_and(|last| last.json.as_ptr() == item.json.as_ptr())
+    };
+    list.items().filter(counts)
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@
 use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
 /// Remembers between `size` and `2 * size` entries, the youngest.
-pub(super) struct RecentMemory<K, V> {
+pub(crate) struct RecentMemory<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     size: usize,
 }
 
 impl<K: Eq + Hash, V> RecentMemory<K, V> {
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
@@ -19,7 +19,7 @@ impl<K: Eq + Hash, V> RecentMemory<K, V> {
         }
     }
 
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= self.size {
             self.old = std::mem::take(&mut self.young);
         }
@@ -27,14 +27,14 @@ impl<K: Eq + Hash, V> RecentMemory<K, V> {
         self.young.insert(key, value);
     }
 
-    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
+    pub(crate) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
     where
         K: Borrow<Q>,
     {
@@ -42,11 +42,16 @@ impl<K: Eq + Hash, V> RecentMemory<K, V> {
         self.old.remove(key);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.young.is_empty() && self.old.is_empty()
     }
 
-    pub(super) fn clear(&mut self) {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
     }
