@@ -1,7 +1,7 @@
 //! Sums the metrics of one environment (analytics.md "Aggregation"). Pure; bounded in entries and
 //! in memory as it really is: what is held is kept encoded, so that its size is known.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use indexmap::IndexMap;
 
@@ -33,9 +33,9 @@ impl Bounds {
 }
 
 /// What is summed into one: flag, variation, language and version of the SDK, each behind its
-/// length, in one allocation.
+/// length, in one allocation that is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Box<[u8]>);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
     /// Of these parts.
@@ -71,7 +71,7 @@ pub struct Entry {
     /// The other members of its JSON object, as its first poster spelled them.
     pub rest: Box<str>,
     /// Who counted.
-    pub sdk: Sdk,
+    pub sdk: Arc<Sdk>,
 }
 
 /// Metrics of an environment that are not where they belong yet.

@@ -10,6 +10,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 mod entry;
+mod known;
 
 use entry::{RawEntry, Text, add_entry};
 

@@ -1,7 +1,7 @@
 //! An entry of `metricsData`: what is summed is understood, and the rest passed through as it was
 //! spelled.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer,
@@ -9,7 +9,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::super::aggregate::{Aggregate, Bounds, Entry, Key, Sdk};
+use super::{
+    super::aggregate::{Aggregate, Bounds, Entry, Key, Sdk},
+    known::KNOWN,
+};
 
 /// A text that is borrowed where it has no escapes (a `Cow` within an `Option` or as a key is
 /// not).
@@ -20,7 +23,7 @@ pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 pub(super) struct RawEntry<'a> {
     timestamp: i64,
     count: i64,
-    attributes: Attributes<'a>,
+    attributes: Option<&'a RawValue>,
     rest: String,
 }
 
@@ -59,6 +62,13 @@ impl Attributes<'_> {
         };
         Some(text).filter(|text| !text.is_empty())
     }
+
+    /// Java has only the name.
+    fn flag(&self) -> Cow<'_, str> {
+        let flag = self.text("featureIdentifier");
+        flag.or_else(|| self.text("featureName"))
+            .unwrap_or_default()
+    }
 }
 
 impl<'de> Deserialize<'de> for Attributes<'de> {
@@ -90,37 +100,67 @@ impl<'de> Deserialize<'de> for Attributes<'de> {
     }
 }
 
-pub(super) fn add_entry(aggregate: &mut Aggregate, entry: RawEntry<'_>) -> Result<(), String> {
-    let text = |name| entry.attributes.text(name).unwrap_or_default();
-    let flag = entry.attributes.text("featureIdentifier");
-    let flag = flag.unwrap_or_else(|| text("featureName"));
-    if entry.count < 0 {
-        return Err(format!(
-            "a count of {} for flag {flag:?} is below 0",
-            entry.count
-        ));
+/// What a list of attributes says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Counted {
+    key: Key,
+    sdk: Arc<Sdk>,
+}
+
+impl Counted {
+    /// Reads a list.
+    pub(super) fn read(list: &RawValue) -> Result<Self, String> {
+        Ok(Self::of(&attributes(list)?))
     }
-    let (language, version) = (text("SDK_LANGUAGE"), text("SDK_VERSION"));
-    let key = Key::new([&flag, &text("variationIdentifier"), &language, &version]);
-    let version = if version.is_empty() {
-        text("JAR_VERSION")
-    } else {
-        version
-    };
-    let entry = Entry {
-        count: entry.count,
-        timestamp: entry.timestamp,
-        sdk: Sdk {
+
+    fn of(attributes: &Attributes<'_>) -> Self {
+        let text = |name| attributes.text(name).unwrap_or_default();
+        let (language, version) = (text("SDK_LANGUAGE"), text("SDK_VERSION"));
+        let flag = attributes.flag();
+        let key = Key::new([&flag, &text("variationIdentifier"), &language, &version]);
+        let version = if version.is_empty() {
+            text("JAR_VERSION")
+        } else {
+            version
+        };
+        let sdk = Arc::new(Sdk {
             kind: text("SDK_TYPE").into(),
             version: version.into(),
             language: language.into(),
-        },
+        });
+        Self { key, sdk }
+    }
+}
+
+/// A list of attributes, or null.
+fn attributes(list: &RawValue) -> Result<Attributes<'_>, String> {
+    let list: Option<Attributes<'_>> =
+        serde_json::from_str(list.get()).map_err(|error| format!("attributes: {error}"))?;
+    Ok(list.unwrap_or_default())
+}
+
+pub(super) fn add_entry(aggregate: &mut Aggregate, entry: RawEntry<'_>) -> Result<(), String> {
+    let Counted { key, sdk } = match entry.attributes {
+        Some(list) => KNOWN.read(list)?,
+        None => Counted::of(&Attributes::default()),
+    };
+    if entry.count < 0 {
+        let list = entry.attributes.map(attributes).transpose()?;
+        let flag = list.as_ref().map(Attributes::flag).unwrap_or_default();
+        let count = entry.count;
+        return Err(format!("a count of {count} for flag {flag:?} is below 0"));
+    }
+    let entry = Entry {
+        count: entry.count,
+        timestamp: entry.timestamp,
+        sdk,
         rest: entry.rest.into(),
     };
     // Without bounds nothing is refused.
     let _ = aggregate.add_entry(key, entry, &Bounds::NONE);
     Ok(())
 }
+
 impl<'de> Deserialize<'de> for RawEntry<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
@@ -138,11 +178,7 @@ impl<'de> Deserialize<'de> for RawEntry<'de> {
                         name => {
                             let value: &RawValue = map.next_value()?;
                             if name == "attributes" {
-                                let list: Option<Attributes<'de>> =
-                                    serde_json::from_str(value.get()).map_err(|error| {
-                                        de::Error::custom(format!("attributes: {error}"))
-                                    })?;
-                                entry.attributes = list.unwrap_or_default();
+                                entry.attributes = Some(value);
                             }
                             // Exactly: it is kept as it is.
                             let more = name.len() + value.get().len() + "\"\":,".len();
