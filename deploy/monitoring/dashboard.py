@@ -137,6 +137,7 @@ ROWS = [
             (f"process_open_fds{{{PICK}}} / process_max_fds{{{PICK}}}", "{{instance}}")]),
         ("Uptime", "graph", "s", [(f"time() - process_start_time_seconds{{{PICK}}}", "{{instance}}")]),
         ("Spans dropped", "graph", "cps", [(rate("ff_proxy_trace_spans_dropped", "reason"), "{{reason}}")]),
+        ("Log lines dropped", "graph", "cps", [(rate("ff_proxy_log_lines_dropped", "instance"), "{{instance}}")]),
         ("Versions", "graph", "none", [(total("ff_proxy_build_info", "version"), "{{version}}")]),
     ]),
 ]

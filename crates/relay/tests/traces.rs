@@ -236,6 +236,25 @@ async fn the_status_behind_an_answer_of_grpc_decides() {
 }
 
 #[tokio::test]
+async fn spans_that_a_collector_rejects_though_it_takes_the_rest_are_counted_and_not_sent_again() {
+    for (protocol, answer) in [
+        (
+            "http/json",
+            r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"too old"}}"#,
+        ),
+        ("http/protobuf", "\x0a\x0b\x08\x01\x12\x07too old"),
+    ] {
+        let stub = Stub::start(|_| Some((200, answer.to_owned()))).await;
+        let saas = simulator(1, 2).await;
+        let settings = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let relay = traced(&saas, &stub.url(""), &settings).await;
+        eventually(protocol, async || dropped(&relay, "collector").await > 0).await;
+        assert!(!again(&stub.asked()));
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn spans_that_find_no_room_are_counted() {
     let silent = Stub::start(|_| None).await;
     let saas = simulator(1, 2).await;

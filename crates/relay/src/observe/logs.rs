@@ -3,7 +3,7 @@
 //! Writing never makes a request wait: lines go through a bounded queue to a thread of their own,
 //! and what does not fit is dropped.
 
-mod behind;
+pub(super) mod behind;
 mod filter;
 mod request;
 mod throttle;

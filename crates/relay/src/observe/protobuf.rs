@@ -1,4 +1,5 @@
-//! Writes protocol buffers: the few kinds of fields that profiles and traces are made of. Pure.
+//! Protocol buffers: the few kinds of fields that profiles and traces are made of, and the reading
+//! of an answer. Pure.
 
 /// A message in the making. Fields at their default are left out, as proto3 has it.
 #[derive(Debug, Default)]
@@ -67,9 +68,63 @@ impl Message {
     }
 }
 
+/// A field that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field<'a> {
+    /// An integer, boolean or enum.
+    Int(u64),
+    /// Bytes, text or a message.
+    Bytes(&'a [u8]),
+    /// Of a fixed width.
+    Fixed(&'a [u8]),
+}
+
+/// The fields of a message with their numbers, up to where it is malformed.
+#[derive(Clone, Debug)]
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for (at, byte) in self.0.iter().enumerate().take(10) {
+            value |= u64::from(byte & 0x7f) << (7 * at);
+            if byte & 0x80 == 0 {
+                self.0 = &self.0[at + 1..];
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, length: u64) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = rest;
+        Some(taken)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u32, Field<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let tag = self.varint()?;
+        let field = match tag & 7 {
+            0 => Field::Int(self.varint()?),
+            1 => Field::Fixed(self.take(8)?),
+            2 => {
+                let length = self.varint()?;
+                Field::Bytes(self.take(length)?)
+            }
+            5 => Field::Fixed(self.take(4)?),
+            _ => return None,
+        };
+        Some((u32::try_from(tag >> 3).ok()?, field))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Message;
+    use super::{Field, Fields, Message};
 
     #[test]
     fn fields_are_the_bytes_of_the_specification() {
@@ -87,6 +142,16 @@ mod tests {
             &[0x22, 6, 0x03, 0x8e, 0x02, 0x9e, 0xa7, 0x05],
             &[0x29, 1, 0, 0, 0, 0, 0, 0, 0],
         ];
-        assert_eq!(message.into_bytes(), expected.concat());
+        let bytes = message.into_bytes();
+        assert_eq!(bytes, expected.concat());
+        let read: Vec<_> = Fields(&bytes).collect();
+        let expected = [
+            (1, Field::Int(150)),
+            (2, Field::Bytes(b"testing")),
+            (3, Field::Bytes(&[0x08, 0x96, 0x01])),
+            (4, Field::Bytes(&[0x03, 0x8e, 0x02, 0x9e, 0xa7, 0x05])),
+            (5, Field::Fixed(&[1, 0, 0, 0, 0, 0, 0, 0])),
+        ];
+        assert_eq!(read, expected);
     }
 }

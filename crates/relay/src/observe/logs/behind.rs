@@ -4,12 +4,22 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
+use prometheus::IntCounter;
 use tracing_subscriber::fmt::MakeWriter;
+
+/// The name of [`DROPPED`].
+pub(in crate::observe) const DROPPED_NAME: &str = "ff_proxy_log_lines_dropped";
+
+/// Lines that were dropped. Of the process, as the log is: it is there before any metrics are.
+pub(in crate::observe) static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Lines of the log that were dropped, since whoever reads it is too slow.";
+    IntCounter::new(DROPPED_NAME, help).expect("a literal name is valid")
+});
 
 /// Bytes that may wait; what does not fit is dropped.
 const MOST_WAITING: usize = 4 << 20;
@@ -25,6 +35,8 @@ struct Queue {
     lines: Vec<u8>,
     /// The thread sleeps until somebody wakes it.
     asleep: bool,
+    /// Lines that were dropped and that the log has yet to tell of.
+    dropped: u64,
     closed: bool,
     /// The thread has written everything and ended.
     ended: bool,
@@ -79,6 +91,9 @@ impl Write for &Behind {
         let mut queue = self.0.queue();
         if queue.lines.len() + line.len() <= MOST_WAITING {
             queue.lines.extend_from_slice(line);
+        } else {
+            queue.dropped += 1;
+            DROPPED.inc();
         }
         let wake = std::mem::take(&mut queue.asleep);
         drop(queue);
@@ -119,9 +134,16 @@ fn write_out(shared: &Shared, mut output: impl Write) {
             return;
         }
         std::mem::swap(&mut queue.lines, &mut out);
+        let dropped = std::mem::take(&mut queue.dropped);
         drop(queue);
         // Nobody is left to tell of an output that fails.
         let _ = output.write_all(&out).and_then(|()| output.flush());
+        if dropped > 0 {
+            tracing::warn!(
+                dropped,
+                "lines are missing here: whoever reads this log is too slow"
+            );
+        }
         out.clear();
         if out.capacity() > KEPT {
             out = Vec::new();
@@ -185,7 +207,12 @@ mod tests {
         for _ in 0..3 * (MOST_WAITING >> 10) {
             (&behind).write_all(&[b'x'; 1 << 10]).unwrap();
         }
-        assert!(behind.0.queue().lines.len() <= MOST_WAITING);
+        let (waiting, dropped) = {
+            let queue = behind.0.queue();
+            (queue.lines.len() >> 10, queue.dropped)
+        };
+        assert!(waiting <= MOST_WAITING >> 10);
+        assert!(dropped > 0 && DROPPED.get() >= dropped);
         // Does not wait for ever either.
         drop(guard);
     }

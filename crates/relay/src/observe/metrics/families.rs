@@ -5,7 +5,7 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 
-use super::registrar::Registrar;
+use super::{super::logs::behind, registrar::Registrar};
 
 /// Seconds that SaaS takes to answer.
 const SERVICE_BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0];
@@ -106,6 +106,7 @@ impl Families {
     pub(super) fn new(r: &mut Registrar) -> Self {
         const MESSAGE: [&str; 2] = ["topic", "error"];
         const ENVIRONMENT: [&str; 1] = ["envID"];
+        r.existing(behind::DROPPED_NAME, &behind::DROPPED);
         r.counter("ff_proxy_memoize_cache_hit_with_unmarshal",
             "Hits that had to be parsed: none, ever; kept for dashboards that name it.");
         Self {

@@ -56,6 +56,12 @@ impl Registrar {
         self.add((name, "counter", help), IntCounter::new(name, help))
     }
 
+    /// A counter that counts elsewhere already.
+    pub(super) fn existing(&mut self, name: &'static str, counter: &IntCounter) {
+        let help = counter.desc()[0].help.clone();
+        self.add((name, "counter", &help), Ok(counter.clone()));
+    }
+
     pub(super) fn counters(
         &mut self,
         name: &'static str,

@@ -15,7 +15,7 @@ use reqwest::Certificate;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Dropped, Record, Why, encode};
+use super::{Dropped, Record, Why, answer::Rejected, encode};
 use crate::{
     observe::logs::{Throttle, Word},
     settings::{TraceProtocol, TraceSettings},
@@ -122,9 +122,11 @@ impl Exporter {
                 if batch.is_empty() {
                     return;
                 }
-                if self.attempt(&batch).await.is_err() {
-                    self.dropped.add(Why::Collector, batch.len());
-                }
+                let lost = match self.attempt(&batch).await {
+                    Ok(rejected) => rejected.spans.min(batch.len()),
+                    Err(_) => batch.len(),
+                };
+                self.dropped.add(Why::Collector, lost);
                 batch.clear();
             }
         };
@@ -141,7 +143,16 @@ impl Exporter {
         let mut pause = Duration::from_secs(1);
         for attempt in 1..=ATTEMPTS {
             let (reason, again) = match self.attempt(batch).await {
-                Ok(()) => {
+                Ok(rejected) if rejected.spans > 0 => {
+                    // The others are taken, and these are not to be sent again.
+                    let Rejected { spans, reason } = rejected;
+                    self.dropped.add(Why::Collector, spans.min(batch.len()));
+                    self.tell(&format!(
+                        "the collector rejected {spans} of them: {reason:?}"
+                    ));
+                    return;
+                }
+                Ok(_) => {
                     if let Some(Word::Ended { after, .. }) = self.fault.succeeded(Instant::now()) {
                         let dropped = self.dropped.told();
                         tracing::info!(?after, dropped, "spans are exported again");
@@ -154,10 +165,7 @@ impl Exporter {
             if !again {
                 self.dropped.add(Why::Collector, batch.len());
             }
-            if self.fault.failed(Instant::now()).is_some() {
-                let dropped = self.dropped.told();
-                tracing::warn!(reason, dropped, "spans cannot be exported");
-            }
+            self.tell(&reason);
             if !again {
                 return;
             }
@@ -166,7 +174,15 @@ impl Exporter {
         }
     }
 
-    async fn attempt(&self, batch: &[Record]) -> Result<(), Failure> {
+    /// Tells of a failure, at a slowing pace.
+    fn tell(&mut self, reason: &str) {
+        if self.fault.failed(Instant::now()).is_some() {
+            let dropped = self.dropped.told();
+            tracing::warn!(reason, dropped, "spans cannot be exported");
+        }
+    }
+
+    async fn attempt(&self, batch: &[Record]) -> Result<Rejected, Failure> {
         let resource = &self.settings.resource;
         let (kind, body) = match self.settings.protocol {
             TraceProtocol::HttpJson => ("application/json", encode::json(resource, batch)),
@@ -211,7 +227,18 @@ impl Exporter {
         let status = answer.status();
         match status.as_u16() {
             200..=299 if is_grpc => grpc_outcome(answer).await,
-            200..=299 => Ok(()),
+            200..=299 => {
+                // It took them: an answer that breaks off is no reason to send them again.
+                let body = Limited::new(http::Response::from(answer).into_body(), MOST_ANSWER);
+                let body = body.collect().await;
+                let body = body
+                    .map(http_body_util::Collected::to_bytes)
+                    .unwrap_or_default();
+                Ok(match self.settings.protocol {
+                    TraceProtocol::HttpJson => Rejected::of_json(&body),
+                    _ => Rejected::of_protobuf(&body),
+                })
+            }
             429 | 502..=504 => Err(Failure::Passing(status.to_string())),
             _ => Err(Failure::Lasting(status.to_string())),
         }
@@ -219,22 +246,25 @@ impl Exporter {
 }
 
 /// What gRPC says after an answer's body, or in place of one.
-async fn grpc_outcome(answer: reqwest::Response) -> Result<(), Failure> {
+async fn grpc_outcome(answer: reqwest::Response) -> Result<Rejected, Failure> {
     let code = |headers: &HeaderMap| {
         let code = headers.get("grpc-status")?.to_str().ok()?;
         Some(code.to_owned())
     };
     let (head, body) = http::Response::from(answer).into_parts();
+    let mut message = bytes::Bytes::new();
     let code = match code(&head.headers) {
         Some(code) => Some(code),
         None => {
             let body = Limited::new(body, MOST_ANSWER).collect().await;
             let body = body.map_err(|_| Failure::Passing("its answer broke off".into()))?;
-            body.trailers().and_then(code)
+            let code = body.trailers().and_then(code);
+            message = body.to_bytes();
+            code
         }
     };
     match code.as_deref() {
-        Some("0") => Ok(()),
+        Some("0") => Ok(Rejected::of_grpc(&message)),
         // Unavailable, or one of those that are to be tried again.
         Some(code @ ("1" | "4" | "8" | "10" | "11" | "14" | "15")) => {
             Err(Failure::Passing(format!("gRPC status {code}")))

@@ -2,6 +2,7 @@
 //! (observability.md "Traces"). Off unless its variables ask for it; then a span is a few hundred
 //! bytes in a bounded queue, and what does not fit is dropped: nobody waits for a collector.
 
+mod answer;
 mod context;
 mod encode;
 mod export;
