@@ -23,6 +23,7 @@ fn quick() -> Tuning {
     Tuning {
         metrics_stream: ConsumerPace {
             block: Duration::from_millis(100),
+            others_block: Duration::from_millis(200),
             look: Duration::from_millis(100),
             dead: Duration::from_secs(2),
         },

@@ -63,6 +63,7 @@ async fn what_the_page_lists_is_enough() {
     let tuning = Tuning {
         metrics_stream: ConsumerPace {
             block: Duration::from_millis(100),
+            others_block: Duration::from_millis(200),
             look: Duration::from_millis(100),
             dead: Duration::from_millis(500),
         },

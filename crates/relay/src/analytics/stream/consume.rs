@@ -1,16 +1,16 @@
 //! A primary's side of the stream: reads what is new, and what dead primaries left.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use redis::Value;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::{
     GROUP, Settle, group,
@@ -37,9 +37,11 @@ const FORGET: Duration = Duration::from_mins(10);
 /// How often a consumer does what it does.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerPace {
-    /// A read waits so long for something new: a sign of life as well.
+    /// The first reader waits so long for something new.
     pub block: Duration,
-    /// Between looks at the other consumers.
+    /// The others wait so long: they are there for when much comes.
+    pub others_block: Duration,
+    /// Between looks at the other consumers, and signs of life.
     pub look: Duration,
     /// A consumer that did not ask for so long is dead.
     pub dead: Duration,
@@ -49,6 +51,7 @@ impl Default for ConsumerPace {
     fn default() -> Self {
         Self {
             block: Duration::from_secs(1),
+            others_block: Duration::from_secs(5),
             look: Duration::from_secs(2),
             dead: Duration::from_secs(10),
         }
@@ -76,12 +79,21 @@ pub struct Consumer {
 struct Shared {
     consumer: Consumer,
     link: Link,
-    /// Of all consumers of this process: names end with a number. Never that of another process, or
-    /// of an earlier run: two of a name would post the same messages.
+    /// The consumer that all readers of this process are, so that one sign of life is enough. Never
+    /// that of another process, or of an earlier run: two of a name would post the same messages.
     name: String,
-    had_group: AtomicBool,
+    group: Mutex<Group>,
     malformed: Mutex<Throttle>,
     forbidden: Mutex<Throttle>,
+}
+
+/// What is known of the consumer group.
+#[derive(Default)]
+struct Group {
+    /// It was there before.
+    was_there: bool,
+    /// When it was last asked for, and whether it was there.
+    asked: Option<(Instant, bool)>,
 }
 
 impl Consumer {
@@ -90,15 +102,15 @@ impl Consumer {
         let link = self.redis.commands().clone();
         let shared = Shared {
             link,
-            name: format!("{:016x}-", rand::random::<u64>()),
-            had_group: AtomicBool::new(false),
+            name: format!("{:016x}-0", rand::random::<u64>()),
+            group: Mutex::default(),
             malformed: Mutex::default(),
             forbidden: Mutex::default(),
             consumer: self,
         };
         let this = &shared.consumer;
         let first = this.redis.blocking(this.pace.block);
-        let more = (1..this.readers).map_while(|_| this.redis.blocking(this.pace.block));
+        let more = (1..this.readers).map_while(|_| this.redis.blocking(this.pace.others_block));
         let links: Vec<_> = std::iter::once(first).chain(more.map(Some)).collect();
         let readers = links
             .into_iter()
@@ -107,6 +119,7 @@ impl Consumer {
         tokio::join!(
             join_all(readers),
             shared.look_after_others(),
+            shared.live(),
             this.settle.run()
         );
     }
@@ -114,23 +127,20 @@ impl Consumer {
 
 impl Shared {
     async fn read(&self, number: usize, blocking: Option<Link>) {
-        let name = format!("{}{number}", self.name);
         let pace = self.consumer.pace;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut is_subscribed = false;
         loop {
             let read = async {
                 if !is_subscribed {
-                    let had_group = self.had_group.load(Ordering::Relaxed);
-                    if !group::ensure(&self.link, self.consumer.started, had_group).await? {
+                    if !self.has_group().await? {
                         return Ok(None);
                     }
-                    self.had_group.store(true, Ordering::Relaxed);
                     self.consumer
                         .metrics
                         .subscribed(Subscribed::PrimaryMetrics, layout::METRICS);
                 }
-                self.read_once(&name, blocking.as_ref()).await.map(Some)
+                self.read_once(number, blocking.as_ref()).await.map(Some)
             };
             match read.await {
                 Ok(None) => tokio::time::sleep(pace.block).await,
@@ -148,6 +158,7 @@ impl Shared {
                 Err(fault) => {
                     // The group may be gone with what Redis held.
                     is_subscribed = false;
+                    self.group.lock().await.asked = None;
                     self.tell_forbidden(&fault).await;
                     tracing::debug!(error = %fault, "the stream of metrics cannot be read");
                     self.consumer
@@ -169,24 +180,57 @@ impl Shared {
         }
     }
 
+    /// Whether there is a group to read as: one reader asks for all of them.
+    async fn has_group(&self) -> Result<bool, RedisFault> {
+        let mut group = self.group.lock().await;
+        if let Some((at, is_there)) = group.asked
+            && at.elapsed() < self.consumer.pace.block
+        {
+            return Ok(is_there);
+        }
+        let ensured = group::ensure(&self.link, self.consumer.started, group.was_there);
+        let is_there = ensured.await?;
+        group.asked = Some((Instant::now(), is_there));
+        group.was_there |= is_there;
+        Ok(is_there)
+    }
+
     async fn read_once(
         &self,
-        name: &str,
+        number: usize,
         blocking: Option<&Link>,
     ) -> Result<Vec<Message>, RedisFault> {
         let link = blocking.unwrap_or(&self.link);
-        // Before Redis 7.2 a read that finds nothing new is no sign of life. Asking for what was read
-        // behind the last millisecond is one, and brings nothing. (Not the very last identifier: to
-        // Redis that is what is new.)
-        let alive = read_group(name, None, &format!("{}-0", u64::MAX));
-        link.run::<Value>(&alive).await?;
         if self.is_crowded() {
             // Where there is no room messages are better off in Redis.
             return Ok(Vec::new());
         }
-        let block = blocking.map(|_| self.consumer.pace.block);
-        let answer: Value = link.run(&read_group(name, block, ">")).await?;
+        let pace = self.consumer.pace;
+        let block = match number {
+            0 => pace.block,
+            _ => pace.others_block,
+        };
+        let block = blocking.map(|_| block);
+        let answer: Value = link.run(&read_group(&self.name, block, ">")).await?;
         Ok(reply::read(&answer))
+    }
+
+    /// Gives signs of life: what is held is sent by nobody else, however long SaaS takes it to, and
+    /// whatever the readers wait for.
+    async fn live(&self) {
+        // Before Redis 7.2 a read that finds nothing new is no sign of life. Asking for what was read
+        // behind the last millisecond is one, and brings nothing. (Not the very last identifier: to
+        // Redis that is what is new.)
+        let alive = read_group(&self.name, None, &format!("{}-0", u64::MAX));
+        let mut signs = tokio::time::interval(self.consumer.pace.look);
+        signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            signs.tick().await;
+            if self.group.lock().await.was_there {
+                // Whoever reads hears of it.
+                _ = self.link.run::<Value>(&alive).await;
+            }
+        }
     }
 
     fn is_crowded(&self) -> bool {
@@ -219,7 +263,7 @@ impl Shared {
         let pace = self.consumer.pace;
         let mut watch = group::Watch::default();
         let mut looks = tokio::time::interval(pace.look);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             let Ok(seen) = group::consumers(&self.link).await else {
@@ -318,7 +362,7 @@ impl Shared {
         claim
             .arg(layout::METRICS)
             .arg(GROUP)
-            .arg(format!("{}0", self.name))
+            .arg(&self.name)
             .arg(idle);
         let claimed: Value = self.link.run(&with(&mut claim, &there)).await?;
         let messages = reply::messages(&claimed);

@@ -116,7 +116,7 @@ pub(super) fn primaries(seen: &[Consumer], lately: Duration) -> usize {
     names.collect::<HashSet<_>>().len()
 }
 
-/// Watches which consumers are silent. A consumer that lives asks every second, so one that has not
+/// Watches which consumers are silent. A consumer that lives asks every two seconds, so one that has not
 /// asked for all of a watch is dead; that Redis was away, when nobody could ask, proves nothing.
 #[derive(Default)]
 pub(super) struct Watch {
