@@ -10,6 +10,7 @@ mod idle;
 mod listeners;
 mod mixed;
 mod process;
+mod redis_part;
 mod start;
 mod streams;
 mod table;
@@ -64,6 +65,8 @@ enum Part {
     Idle,
     /// Reads while metrics flood and flags change
     Mixed,
+    /// Commands of a Redis for each request
+    Redis,
     /// All of them
     All,
 }
@@ -118,6 +121,10 @@ fn main() -> Result<()> {
     }
     if wants(Part::Streams) {
         runtime.block_on(streams::run(&plan))?;
+    }
+    if wants(Part::Redis) {
+        wrk::install()?;
+        runtime.block_on(redis_part::run(&plan))?;
     }
     if wants(Part::Start) {
         runtime.block_on(start::run(&plan))?;

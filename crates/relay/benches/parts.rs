@@ -56,24 +56,37 @@ fn id() -> EnvironmentId {
 }
 
 fn prepared(flags: &[Box<RawValue>], relay: &Relay) -> Prepared {
-    let held = relay.environment("env");
+    prepared_as(id(), flags, relay)
+}
+
+fn prepared_as(id: EnvironmentId, flags: &[Box<RawValue>], relay: &Relay) -> Prepared {
+    let held = relay.environment(id.as_str());
     Prepared {
-        id: id(),
+        flags: Some(prepare::flags(&id, &refs(flags), held.as_deref()).unwrap()),
+        id,
         keys: None,
-        flags: Some(prepare::flags(&id(), &refs(flags), held.as_deref()).unwrap()),
         groups: None,
         basis: None,
         exact: false,
     }
 }
 
-/// A model that holds the flags, and its writer.
-fn model(runtime: &Runtime, flags: &[Box<RawValue>]) -> (Arc<Relay>, WriterHandle) {
+/// A model that holds the flags, in one of so many environments, and its writer.
+fn model(
+    runtime: &Runtime,
+    flags: &[Box<RawValue>],
+    environments: usize,
+) -> (Arc<Relay>, WriterHandle) {
     let relay = Arc::new(Relay::default());
     let (updates, mut queue) = mpsc::channel(8);
     std::thread::spawn(move || while queue.blocking_recv().is_some() {});
     let (writer, _thread) = writer::spawn(relay.clone(), updates).unwrap();
-    let first = Change::Environments(vec![prepared(flags, &relay)]);
+    let others = (1..environments).map(|n| {
+        let id = EnvironmentId::from(format!("other-{n}").as_str());
+        prepared_as(id, &flags[..100], &relay)
+    });
+    let all = std::iter::once(prepared(flags, &relay)).chain(others);
+    let first = Change::Environments(all.collect());
     runtime.block_on(writer.apply(first)).unwrap();
     (relay, writer)
 }
@@ -100,15 +113,15 @@ fn prepare_350_new_flags(bencher: Bencher) {
 #[divan::bench]
 fn prepare_350_flags_that_are_held(bencher: Bencher) {
     let (runtime, flags) = (runtime(), flags());
-    let (relay, _writer) = model(&runtime, &flags);
+    let (relay, _writer) = model(&runtime, &flags, 1);
     bencher.bench_local(|| prepared(&flags, &relay));
 }
 
 /// From SaaS' answer to a snapshot that can be read: prepared, compared, linked, published.
-#[divan::bench]
-fn change_one_flag_of_350(bencher: Bencher) {
+#[divan::bench(args = [1, 1_000])]
+fn change_one_flag_of_350(bencher: Bencher, environments: usize) {
     let (runtime, mut flags) = (runtime(), flags());
-    let (relay, writer) = model(&runtime, &flags);
+    let (relay, writer) = model(&runtime, &flags, environments);
     bencher.bench_local(|| {
         let text = flags[0].get();
         let (from, to) = if text.contains(r#""state":"on""#) {
