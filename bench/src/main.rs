@@ -143,7 +143,8 @@ fn build() -> Result<PathBuf> {
     let profile = folder.ok_or("this program is in no folder of a profile")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--locked", "-p", "ff-relay", "--profile"])
+        .args(["build", "--locked", "-p", "ff-relay"])
+        .args(["--no-default-features", "--profile"]) // as the image is built
         .arg(profile)
         .status()?;
     if !built.success() {
