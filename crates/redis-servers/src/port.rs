@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io,
-    net::TcpListener,
+    net::TcpStream,
 };
 
 const FIRST: u16 = 12_000;
@@ -50,7 +50,12 @@ impl Port {
         let folder = std::env::temp_dir().join("ff-relay-test-ports");
         fs::create_dir_all(&folder).ok()?;
         let lock = File::create(folder.join(number.to_string())).ok()?;
-        let free = lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok();
+        // Not by listening: a process that is being started at that moment would hold on to it.
+        let is_refused = || {
+            TcpStream::connect(("127.0.0.1", number))
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        let free = lock.try_lock().is_ok() && is_refused();
         free.then_some(Self {
             number,
             _lock: lock,
