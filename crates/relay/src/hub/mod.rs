@@ -23,7 +23,7 @@ mod tests;
 pub mod wire;
 
 pub use queue::End;
-use queue::{Next, Queue};
+use queue::{Batch, Next, Queue};
 
 use crate::{
     observe::metrics::Metrics,
@@ -56,12 +56,8 @@ impl Stream {
     }
 
     /// Queues events and wakes the driver once, so that a burst shares its writes.
-    fn push<'e>(&self, events: impl Iterator<Item = (&'e Event, bytes::Bytes)>) {
-        let mut queue = self.queue();
-        for (event, bytes) in events {
-            queue.push(event.domain, &event.identifier, bytes);
-        }
-        drop(queue);
+    fn push(&self, batch: &Arc<Batch>) {
+        self.queue().push(batch);
         self.wake.notify_one();
     }
 
@@ -214,20 +210,23 @@ impl Hub {
             Some(streams) => streams.clone(),
             None => return,
         };
-        let plain: Vec<_> = events.iter().map(wire::event).collect();
-        let mut by_target: HashMap<Arc<Target>, Vec<bytes::Bytes>> = HashMap::new();
+        let batch = |encode: &dyn Fn(&Event) -> bytes::Bytes| {
+            let entry = |event: &Event| (event.domain, event.identifier.clone(), encode(event));
+            Arc::new(Batch::new(events.iter().map(entry)))
+        };
+        let plain = batch(&wire::event);
+        let mut by_target: HashMap<Arc<Target>, Arc<Batch>> = HashMap::new();
         for stream in &streams {
-            let bytes = match (&stream.target, snapshot) {
+            let events = match (&stream.target, snapshot) {
                 (Some(target), Some(snapshot)) => {
                     by_target.entry(target.clone()).or_insert_with(|| {
                         let rules = snapshot.evaluation();
-                        let encode = |event| wire::evaluated_event(event, rules, target);
-                        events.iter().map(encode).collect()
+                        batch(&|event| wire::evaluated_event(event, rules, target))
                     })
                 }
                 _ => &plain,
             };
-            stream.push(events.iter().zip(bytes.iter().cloned()));
+            stream.push(events);
         }
         for _ in events {
             self.metrics.events_published(id.as_str(), streams.len());

@@ -1,6 +1,9 @@
 //! What one stream has still to be sent: bounded, one entry an identifier. Pure.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque, hash_map},
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,6 +12,9 @@ use crate::state::Domain;
 
 /// More distinct identifiers than this waiting for one reader, and the reader is too slow.
 pub(super) const MOST_WAITING: usize = 4_096;
+
+/// So few events are looked for one by one.
+const FEW: usize = 8;
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +27,46 @@ pub enum End {
     TooSlow,
 }
 
+/// An event as it waits, encoded.
+pub(super) type Entry = (Domain, Arc<str>, Bytes);
+
+/// What an update tells the streams of an environment, encoded and joined into writes once for all
+/// of them: a thousand flags that change for ten thousand readers are one list, not as many.
+pub(super) struct Batch {
+    entries: Vec<Entry>,
+    /// Each with the place of its first entry.
+    writes: Vec<(usize, Bytes)>,
+}
+
+impl Batch {
+    pub(super) fn new(events: impl ExactSizeIterator<Item = Entry>) -> Self {
+        let mut entries = VecDeque::new();
+        merge(&mut entries, events, usize::MAX);
+        let entries = Vec::from(entries);
+        let mut writes = Vec::new();
+        let mut at = 0;
+        while let Some((_, _, bytes)) = entries.get(at) {
+            let first = at;
+            at += 1;
+            let write = joined(bytes.clone(), |fits| {
+                let (_, _, bytes) = entries.get(at).filter(|(_, _, next)| fits(next))?;
+                at += 1;
+                Some(bytes.clone())
+            });
+            writes.push((first, write));
+        }
+        Self { entries, writes }
+    }
+}
+
 /// The queue of one stream.
 #[derive(Default)]
 pub(super) struct Queue {
-    waiting: VecDeque<(Domain, Arc<str>, Bytes)>,
-    /// How many of what was missed came at once: not the reader's fault.
-    replayed: usize,
+    /// What the others are told as well, from that write on; nothing else waits then.
+    shared: Option<(Arc<Batch>, usize)>,
+    waiting: VecDeque<Entry>,
+    /// How many of what waits came at once: not the reader's fault.
+    at_once: usize,
     end: Option<End>,
 }
 
@@ -39,36 +79,47 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    /// Queues an event. One of the same flag or group that still waits is replaced, in its place:
+    /// Queues events. One of the same flag or group that still waits is replaced, in its place:
     /// its reader would fetch the same thing twice, or something that is gone.
-    pub(super) fn push(&mut self, domain: Domain, identifier: &Arc<str>, bytes: Bytes) {
-        if self.end.is_some() {
+    pub(super) fn push(&mut self, batch: &Arc<Batch>) {
+        if self.end.is_some() || batch.entries.is_empty() {
             return;
         }
-        let same = |(d, id, _): &&mut (Domain, Arc<str>, Bytes)| *d == domain && id == identifier;
-        if let Some(waiting) = self.waiting.iter_mut().find(same) {
-            waiting.2 = bytes;
-        } else if self.waiting.len() >= MOST_WAITING + self.replayed {
+        if self.shared.is_none() && self.waiting.is_empty() {
+            self.shared = Some((batch.clone(), 0));
+            return;
+        }
+        self.unshare();
+        let most = MOST_WAITING + self.at_once;
+        if !merge(&mut self.waiting, batch.entries.iter().cloned(), most) {
             self.end(End::TooSlow);
-        } else {
-            self.waiting.push_back((domain, identifier.clone(), bytes));
         }
     }
 
     /// Queues what a reader missed while it was away, one entry an identifier, however much that
     /// is: a reader that was ended for it would come back to the same.
-    pub(super) fn replay(&mut self, missed: impl Iterator<Item = (Domain, Arc<str>, Bytes)>) {
+    pub(super) fn replay(&mut self, missed: impl Iterator<Item = Entry>) {
         if self.end.is_none() {
+            self.unshare();
             let before = self.waiting.len();
             self.waiting.extend(missed);
-            self.replayed += self.waiting.len() - before;
+            self.at_once += self.waiting.len() - before;
+        }
+    }
+
+    /// What waits and is shared becomes this stream's own.
+    fn unshare(&mut self) {
+        if let Some((batch, write)) = self.shared.take() {
+            let rest = &batch.entries[batch.writes[write].0..];
+            self.waiting.extend(rest.iter().cloned());
+            self.at_once += rest.len();
         }
     }
 
     /// Ends the stream; what waits is not sent any more. The first reason stays.
     pub(super) fn end(&mut self, end: End) {
         self.end.get_or_insert(end);
-        self.waiting.clear();
+        (self.shared, self.waiting) = (None, VecDeque::new());
     }
 
     /// Takes the next write: one event, or several small ones that fit a segment together.
@@ -76,34 +127,97 @@ impl Queue {
         if let Some(end) = self.end {
             return Next::End(end);
         }
+        if let Some((batch, write)) = &mut self.shared {
+            let (_, bytes) = batch.writes[*write].clone();
+            *write += 1;
+            if *write == batch.writes.len() {
+                self.shared = None;
+            }
+            return Next::Send(bytes);
+        }
         let Some((_, _, first)) = self.waiting.pop_front() else {
+            // Held streams are many, and what one keeps for a rush it seldom needs.
+            (self.waiting, self.at_once) = (VecDeque::new(), 0);
             return Next::Wait;
         };
-        let fits = |len: usize, queue: &VecDeque<(_, _, Bytes)>| {
-            queue
-                .front()
-                .is_some_and(|(_, _, next): &(Domain, Arc<str>, Bytes)| len + next.len() <= SEGMENT)
-        };
-        if !fits(first.len(), &self.waiting) {
-            return Next::Send(first);
-        }
-        let mut joined = BytesMut::with_capacity(SEGMENT);
-        joined.extend_from_slice(&first);
-        while fits(joined.len(), &self.waiting) {
-            if let Some((_, _, next)) = self.waiting.pop_front() {
-                joined.extend_from_slice(&next);
-            }
-        }
-        Next::Send(joined.freeze())
+        Next::Send(joined(first, |fits| {
+            let (_, _, next) = self.waiting.front()?;
+            let next = fits(next).then(|| next.clone())?;
+            self.waiting.pop_front();
+            Some(next)
+        }))
     }
+}
+
+/// Puts events behind what waits, or in the place of their like; whether `most` was kept to.
+fn merge(
+    waiting: &mut VecDeque<Entry>,
+    events: impl ExactSizeIterator<Item = Entry>,
+    most: usize,
+) -> bool {
+    // To look through what waits for each of many is their product.
+    let mut places: Option<HashMap<(Domain, Arc<str>), usize>> = (events.len() > FEW).then(|| {
+        let place = |(at, (domain, id, _)): (usize, &Entry)| ((*domain, id.clone()), at);
+        waiting.iter().enumerate().map(place).collect()
+    });
+    for (domain, id, bytes) in events {
+        let place = match &mut places {
+            Some(places) => match places.entry((domain, id.clone())) {
+                hash_map::Entry::Occupied(place) => Some(*place.get()),
+                hash_map::Entry::Vacant(place) => {
+                    place.insert(waiting.len());
+                    None
+                }
+            },
+            None => waiting
+                .iter()
+                .position(|(d, i, _)| *d == domain && *i == id),
+        };
+        match place {
+            Some(at) => waiting[at].2 = bytes,
+            None if waiting.len() >= most => return false,
+            None => waiting.push_back((domain, id, bytes)),
+        }
+    }
+    true
+}
+
+/// One write: an event, and as many of those that follow (`more` gives the next if it fits) as a
+/// segment holds.
+fn joined(first: Bytes, mut more: impl FnMut(&dyn Fn(&Bytes) -> bool) -> Option<Bytes>) -> Bytes {
+    let fits_behind = |len: usize| move |next: &Bytes| len + next.len() <= SEGMENT;
+    let Some(second) = more(&fits_behind(first.len())) else {
+        return first;
+    };
+    let mut joined = BytesMut::with_capacity(SEGMENT);
+    joined.extend_from_slice(&first);
+    joined.extend_from_slice(&second);
+    while let Some(next) = more(&fits_behind(joined.len())) {
+        joined.extend_from_slice(&next);
+    }
+    joined.freeze()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn batch<'a>(events: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>) -> Arc<Batch> {
+        let entry =
+            |(id, bytes): (&str, &[u8])| (Domain::Flag, id.into(), Bytes::copy_from_slice(bytes));
+        Arc::new(Batch::new(events.map(entry)))
+    }
+
     fn push(queue: &mut Queue, id: &str, bytes: &[u8]) {
-        queue.push(Domain::Flag, &id.into(), Bytes::copy_from_slice(bytes));
+        queue.push(&batch([(id, bytes)].into_iter()));
+    }
+
+    fn sent(queue: &mut Queue) -> Vec<Bytes> {
+        let mut writes = Vec::new();
+        while let Next::Send(bytes) = queue.next() {
+            writes.push(bytes);
+        }
+        writes
     }
 
     #[test]
@@ -119,26 +233,71 @@ mod tests {
     #[test]
     fn a_write_stays_within_a_segment() {
         let mut queue = Queue::default();
-        for id in 0..20 {
-            push(&mut queue, &id.to_string(), &[b'x'; 500]);
-        }
-        let mut writes = Vec::new();
-        while let Next::Send(bytes) = queue.next() {
-            writes.push(bytes.len());
-        }
-        assert_eq!(writes, vec![1_000; 10]);
+        let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+        names
+            .iter()
+            .for_each(|id| push(&mut queue, id, &[b'x'; 500]));
+        let one_by_one = sent(&mut queue);
+        assert!(one_by_one.iter().all(|write| write.len() == 1_000));
+        assert_eq!(one_by_one.len(), 10);
+        queue.push(&batch(names.iter().map(|id| (&**id, &[b'x'; 500][..]))));
+        assert_eq!(sent(&mut queue), one_by_one, "one update says it alike");
         push(&mut queue, "big", &[b'x'; 5_000]);
         assert!(matches!(queue.next(), Next::Send(bytes) if bytes.len() == 5_000));
     }
 
     #[test]
+    fn what_is_left_of_a_shared_update_gives_way_to_what_comes_later() {
+        let names: Vec<String> = (0..40).map(|n| format!("{n:02}")).collect();
+        let update = |text: &'static str, from: usize| {
+            batch(names[from..].iter().map(move |id| (&**id, text.as_bytes())))
+        };
+        let long: &'static str = "old".repeat(200).leak();
+        let (mut queue, mut other) = (Queue::default(), Queue::default());
+        let first = update(long, 0);
+        queue.push(&first);
+        other.push(&first);
+        // Two of them fit a write; the rest waits.
+        assert!(matches!(queue.next(), Next::Send(bytes) if bytes.len() == 1_200));
+        queue.push(&update("new", 3));
+        let text = sent(&mut queue).concat();
+        assert_eq!(
+            text,
+            [long.as_bytes(), "new".repeat(37).as_bytes()].concat()
+        );
+        assert_eq!(sent(&mut other).concat().len(), 40 * long.len());
+    }
+
+    #[test]
+    fn an_update_that_names_a_flag_twice_tells_of_it_once() {
+        let mut queue = Queue::default();
+        queue.push(&batch(
+            [("a", &b"1"[..]), ("b", b"2"), ("a", b"3")].into_iter(),
+        ));
+        assert_eq!(sent(&mut queue), ["32"]);
+    }
+
+    #[test]
     fn a_reader_that_is_too_slow_is_ended_and_never_skipped() {
         let mut queue = Queue::default();
-        for id in 0..=MOST_WAITING {
+        for id in 0..=MOST_WAITING + 1 {
             push(&mut queue, &id.to_string(), b"x");
         }
         assert_eq!(queue.next(), Next::End(End::TooSlow));
         queue.end(End::Drained);
         assert_eq!(queue.next(), Next::End(End::TooSlow));
+    }
+
+    #[test]
+    fn one_update_ends_nobody_however_long_it_is() {
+        let names: Vec<String> = (0..3 * MOST_WAITING).map(|n| n.to_string()).collect();
+        let update = batch(names.iter().map(|id| (&**id, &b"x"[..])));
+        let mut queue = Queue::default();
+        queue.push(&update);
+        queue.push(&update);
+        assert_eq!(sent(&mut queue).concat().len(), names.len());
+        assert_eq!(queue.next(), Next::Wait);
+        // What was granted for it is not granted for ever.
+        assert_eq!(queue.at_once, 0);
     }
 }
