@@ -32,8 +32,16 @@ pub(super) struct StoreJournal {
 struct State {
     /// Something was not done since this was last looked at.
     has_failed: AtomicBool,
-    /// What could not be forgotten.
-    unforgotten: Mutex<Vec<RangeInclusive<u64>>>,
+    unforgotten: Mutex<Vec<Unforgotten>>,
+}
+
+/// Records that could not be forgotten.
+#[derive(Debug, PartialEq, Eq)]
+struct Unforgotten {
+    records: Vec<RangeInclusive<u64>>,
+    /// What was to take their place, and is not on disk either: until something else does, they
+    /// are all that a crash leaves of it.
+    place: Option<u64>,
 }
 
 impl StoreJournal {
@@ -49,13 +57,15 @@ impl StoreJournal {
 
     /// Submits jobs of which the ranges have to be forgotten, now or later.
     fn submit(&self, jobs: Vec<Job>) -> tokio::task::JoinHandle<bool> {
-        let forgotten: Vec<_> = jobs.iter().filter_map(range).collect();
+        let lost = Unforgotten {
+            records: jobs.iter().filter_map(range).collect(),
+            place: jobs.iter().find_map(kept),
+        };
         let (kept, state) = (self.store.submit(jobs), self.state.clone());
         tokio::spawn(async move {
             let is_kept = kept.await.is_ok();
             if !is_kept {
-                state.unforgotten().extend(forgotten);
-                state.has_failed.store(true, Ordering::Relaxed);
+                state.failed(lost);
             }
             is_kept
         })
@@ -69,7 +79,44 @@ impl StoreJournal {
 }
 
 impl State {
-    fn unforgotten(&self) -> std::sync::MutexGuard<'_, Vec<RangeInclusive<u64>>> {
+    fn failed(&self, mut lost: Unforgotten) {
+        self.has_failed.store(true, Ordering::Relaxed);
+        if lost.records.is_empty() {
+            return;
+        }
+        let mut unforgotten = self.unforgotten();
+        if lost.place.is_none() {
+            // Numbers follow each other: one list of them stays short, however long this lasts.
+            let before = unforgotten.extract_if(.., |lost| lost.place.is_none());
+            lost.records.extend(before.flat_map(|lost| lost.records));
+            lost.records = joined(lost.records);
+        }
+        unforgotten.push(lost);
+    }
+
+    /// What goes together with these records: that which the first of them were to take the place of.
+    fn with_predecessors(&self, records: Vec<u64>) -> Vec<RangeInclusive<u64>> {
+        let mut all = ranges(records);
+        let mut unforgotten = self.unforgotten();
+        let mut next = 0;
+        while let Some(range) = all.get(next).cloned() {
+            let is_theirs =
+                |lost: &mut Unforgotten| lost.place.is_some_and(|place| range.contains(&place));
+            let theirs = unforgotten.extract_if(.., is_theirs);
+            all.extend(theirs.flat_map(|lost| lost.records));
+            next += 1;
+        }
+        all
+    }
+
+    /// What nothing was to take the place of.
+    fn take_sent(&self) -> Vec<RangeInclusive<u64>> {
+        let mut unforgotten = self.unforgotten();
+        let sent = unforgotten.extract_if(.., |lost| lost.place.is_none());
+        sent.flat_map(|lost| lost.records).collect()
+    }
+
+    fn unforgotten(&self) -> std::sync::MutexGuard<'_, Vec<Unforgotten>> {
         self.unforgotten
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -94,7 +141,8 @@ impl Journal for StoreJournal {
         records: Vec<u64>,
         rest: Option<(&EnvironmentId, Bytes)>,
     ) -> Option<Appended> {
-        let mut jobs: Vec<Job> = ranges(records).into_iter().map(Job::Forget).collect();
+        let records = self.state.with_predecessors(records);
+        let mut jobs: Vec<Job> = records.into_iter().map(Job::Forget).collect();
         let rest = rest.map(|(environment, body)| self.keep(environment, &body));
         let number = rest.as_ref().map(|(number, _)| *number);
         jobs.extend(rest.map(|(_, job)| job));
@@ -106,9 +154,9 @@ impl Journal for StoreJournal {
         if !self.store.is_healthy() || !self.state.has_failed.swap(false, Ordering::Relaxed) {
             return false;
         }
-        let unforgotten = std::mem::take(&mut *self.state.unforgotten());
-        if !unforgotten.is_empty() {
-            self.submit(unforgotten.into_iter().map(Job::Forget).collect());
+        let sent = self.state.take_sent();
+        if !sent.is_empty() {
+            self.submit(sent.into_iter().map(Job::Forget).collect());
         }
         true
     }
@@ -173,16 +221,28 @@ fn range(job: &Job) -> Option<RangeInclusive<u64>> {
     }
 }
 
-/// Numbers as few ranges.
-fn ranges(mut numbers: Vec<u64>) -> Vec<RangeInclusive<u64>> {
-    numbers.sort_unstable();
-    let mut ranges: Vec<RangeInclusive<u64>> = Vec::new();
-    for number in numbers {
-        match ranges.last_mut() {
-            Some(last) if *last.end() + 1 >= number => *last = *last.start()..=number,
-            _ => ranges.push(number..=number),
-        }
+fn kept(job: &Job) -> Option<u64> {
+    match job {
+        Job::Forget(_) => None,
+        Job::Keep { number, .. } => Some(*number),
     }
+}
+
+/// Numbers as few ranges.
+fn ranges(numbers: Vec<u64>) -> Vec<RangeInclusive<u64>> {
+    joined(numbers.into_iter().map(|number| number..=number).collect())
+}
+
+/// Ranges as few.
+fn joined(mut ranges: Vec<RangeInclusive<u64>>) -> Vec<RangeInclusive<u64>> {
+    ranges.sort_unstable_by_key(|range| *range.start());
+    ranges.dedup_by(|next, last| {
+        let touches = *last.end() + 1 >= *next.start();
+        if touches {
+            *last = *last.start()..=*last.end().max(next.end());
+        }
+        touches
+    });
     ranges
 }
 
@@ -203,6 +263,24 @@ mod tests {
     fn numbers_become_few_ranges() {
         assert_eq!(ranges(vec![5, 1, 2, 2, 3, 7, 8]), [1..=3, 5..=5, 7..=8]);
         assert_eq!(ranges(vec![]), []);
+    }
+
+    #[test]
+    fn what_was_to_be_replaced_is_forgotten_only_with_what_takes_its_place() {
+        let state = State::default();
+        let lost = |records, place| Unforgotten { records, place };
+        state.failed(lost(vec![1..=2], Some(5)));
+        state.failed(lost(vec![5..=5], Some(7)));
+        state.failed(lost(vec![3..=3], Some(6)));
+        state.failed(lost(vec![9..=9, 4..=4], None));
+        state.failed(lost(vec![10..=11], None));
+        assert!(state.has_failed.load(Ordering::Relaxed));
+        assert_eq!(state.take_sent(), [4..=4, 9..=11]);
+        assert_eq!(state.take_sent(), []);
+        assert_eq!(state.with_predecessors(vec![8]), [8..=8]);
+        // One whose place was not taken either goes along.
+        assert_eq!(state.with_predecessors(vec![7, 8]), [7..=8, 5..=5, 1..=2]);
+        assert_eq!(*state.unforgotten(), [lost(vec![3..=3], Some(6))]);
     }
 
     #[tokio::test]
