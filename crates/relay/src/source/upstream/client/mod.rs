@@ -50,6 +50,19 @@ pub struct ClientConfig {
     pub silence: Duration,
 }
 
+impl ClientConfig {
+    /// Whether anything that is asked, or a proxy on the way to it, is spoken to over TLS.
+    fn speaks_tls(&self) -> bool {
+        let proxies = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+        let proxies = proxies.map(|name| std::env::var(name).unwrap_or_default());
+        let services = [&self.client_service, &self.metric_service];
+        services.into_iter().chain(&proxies).any(|url| {
+            url.get(..5)
+                .is_some_and(|start| start.eq_ignore_ascii_case("https"))
+        })
+    }
+}
+
 /// One of the two services of SaaS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
@@ -97,8 +110,15 @@ impl Client {
     /// The system's certificates cannot be read.
     pub fn new(config: ClientConfig, observer: Arc<dyn Observer>) -> Result<Self, reqwest::Error> {
         // Proxies come from the standard variables, the system's authorities from SSL_CERT_FILE.
-        let http = reqwest::Client::builder()
-            .tls_certs_merge(config.authorities.iter().cloned())
+        let builder = reqwest::Client::builder();
+        let authorities = config.authorities.iter().cloned();
+        let builder = if config.speaks_tls() {
+            builder.tls_certs_merge(authorities)
+        } else {
+            // Reading the system's is a third of a start that needs none of them.
+            builder.tls_certs_only(authorities)
+        };
+        let http = builder
             .connect_timeout(config.connect)
             .tcp_keepalive(Duration::from_secs(15))
             .redirect(reqwest::redirect::Policy::none())
