@@ -60,6 +60,15 @@ async def start(name, command, environment=None, pipes=False):
     return process
 
 
+def last_words(name, lines=30):
+    """The end of a process's log, for a failure that may not show again."""
+    try:
+        text = (LOGS / f"{name}.log").read_text(errors="replace")
+    except OSError as fault:
+        return f"    (no log of {name}: {fault})"
+    return "".join(f"    {name}: {line[:400]}\n" for line in text.splitlines()[-lines:])
+
+
 async def end(process, signal="kill"):
     """Ends a process and waits for its end; a second asking does nothing."""
     if process.returncode is None:

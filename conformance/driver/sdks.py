@@ -151,7 +151,9 @@ INSTALLERS = {
 COMMANDS = {
     "go": lambda sdk: ([CACHE / "go" / "client"], {}),
     "java": lambda sdk: (
-        ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
+        ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+         "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS", "-cp",
          f"{CACHE / 'java' / 'project' / 'target' / 'classes'}:{CACHE / 'java' / 'lib' / '*'}", "Main"],
         {},
     ),

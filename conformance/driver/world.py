@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import traceback
 
+from . import process
 from .client import Client
 from .process import Failed
 from .relay import Site
@@ -38,6 +39,8 @@ class World:
             return  # that it fails is what is wanted
         word = "ok" if holds else "FAILED"
         print(f"{self.topology:9} {sdk.title:11} {check:12} {word} {detail}", flush=True)
+        if not holds:
+            print(process.last_words(f"{self.name}-{sdk.key}"), flush=True)
 
     async def carry_out(self, check, case, part, last=True):
         """Runs a part of a check for an SDK and notes what it found; whether it held."""
