@@ -27,6 +27,18 @@ pub struct Question {
     pub attributes: Option<String>,
 }
 
+/// A target with what is remembered of it where that is not asked for.
+pub fn remembered(question: &Question, asked: Target, known: &Target) -> Target {
+    if question.attributes.is_some() {
+        return asked;
+    }
+    let mut target = known.clone();
+    if question.name.is_some() {
+        target.name = asked.name;
+    }
+    target
+}
+
 /// Why there is no answer, fit for whoever asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
@@ -190,10 +202,9 @@ pub async fn from_directory(
     let loaded = loaded.map_err(|error| error.to_string())?;
     let loaded = loaded.map_err(|faults| lines(&faults))?;
     let mut target = question.target().map_err(|error| error.to_string())?;
-    if question.attributes.is_none() {
-        let mut listed = loaded.targets.iter();
-        let known = listed.find(|(listed, _)| listed.identifier == target.identifier);
-        target = known.map_or(target, |(listed, _)| listed.clone());
+    let mut listed = loaded.targets.iter();
+    if let Some((known, _)) = listed.find(|(listed, _)| listed.identifier == target.identifier) {
+        target = remembered(question, target, known);
     }
     // Through the state, as a relay would: it alone makes snapshots.
     let relay = std::sync::Arc::new(Relay::default());

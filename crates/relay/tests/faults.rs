@@ -250,6 +250,7 @@ async fn requests_of_a_cold_start_are_held_until_there_is_something_to_serve() {
     patient.limits.hold = Duration::from_secs(15);
     let relay = start(&saas.url(), &saas.proxy_key(), &[], patient).await;
     assert_eq!(relay.status("/readyz", None).await, 503);
+    assert_eq!(relay.metric("ff_proxy_ready").await, 0);
     assert_eq!(relay.status("/health", None).await, 500);
     assert_eq!(relay.status("/livez", None).await, 200);
     let key = saas.sdk_key(&saas.environments()[0]);
@@ -264,6 +265,7 @@ async fn requests_of_a_cold_start_are_held_until_there_is_something_to_serve() {
         }
     });
     assert!(!token.is_empty());
+    assert_eq!(relay.metric("ff_proxy_ready").await, 1);
     let unknown = relay
         .post(
             "/client/auth",

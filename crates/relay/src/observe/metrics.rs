@@ -264,6 +264,11 @@ This page is made from the code that counts.
             .set(polling.into());
     }
 
+    /// Whether `/readyz` says so.
+    pub fn ready(&self, ready: bool) {
+        self.families.ready.set(ready.into());
+    }
+
     /// Whether another primary was heard of on the same Redis.
     pub fn other_primary(&self, heard: bool) {
         let none: [&str; 0] = [];

@@ -26,23 +26,26 @@ impl App {
     }
 
     pub(super) fn ready(&self) -> Answer {
+        match self.not_ready() {
+            Some(reason) => respond::json(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(r#"{{"status":"not ready","reason":"{reason}"}}"#),
+            ),
+            None => respond::json(StatusCode::OK, r#"{"status":"ready"}"#),
+        }
+    }
+
+    /// Why SDKs had better ask another relay.
+    fn not_ready(&self) -> Option<&'static str> {
         if self.is_draining() {
-            return respond::json(
-                StatusCode::SERVICE_UNAVAILABLE,
-                r#"{"status":"not ready","reason":"the relay is going down"}"#,
-            );
+            return Some("the relay is going down");
         }
-        let phase = self.parts.relay.phase();
-        if phase.is_cold() {
-            return respond::json(
-                StatusCode::SERVICE_UNAVAILABLE,
-                r#"{"status":"not ready","reason":"no configuration yet: nothing was kept, and SaaS has not answered"}"#,
-            );
-        }
-        respond::json(StatusCode::OK, r#"{"status":"ready"}"#)
+        let cold = self.parts.relay.phase().is_cold();
+        cold.then_some("no configuration yet: nothing was kept, and SaaS has not answered")
     }
 
     pub(super) fn prometheus(&self) -> Answer {
+        self.parts.metrics.ready(self.not_ready().is_none());
         let body = self.parts.metrics.encode();
         respond::text(
             StatusCode::OK,

@@ -169,17 +169,39 @@ impl App {
         identifier: &str,
     ) -> Arc<Target> {
         let targets = &self.parts.targets;
-        if let Some(lookup) = &self.parts.lookup
-            && targets.may_ask(environment, identifier)
-            && let Ok(Some(json)) = timeout(ASK, lookup.target(environment, identifier)).await
-            && let Ok(target) = Target::parse(&json)
-            && *target.identifier == *identifier
+        if targets.may_ask(environment, identifier)
+            && let Some((target, size)) = self.look_up(environment, identifier).await
         {
-            let target = Arc::new(target);
-            targets.remember(environment, target.clone(), json.len());
+            targets.remember(environment, target.clone(), size);
             return target;
         }
         Arc::new(Target::from_identifier(identifier))
+    }
+
+    /// What is known of a target here or elsewhere, as [`Self::target_elsewhere`] finds it; nothing
+    /// is remembered of the asking.
+    pub(super) async fn known_target(
+        &self,
+        environment: &EnvironmentId,
+        identifier: &str,
+    ) -> Option<Arc<Target>> {
+        if let Some(target) = self.parts.targets.get(environment, identifier) {
+            return Some(target);
+        }
+        let (target, _) = self.look_up(environment, identifier).await?;
+        Some(target)
+    }
+
+    async fn look_up(
+        &self,
+        environment: &EnvironmentId,
+        identifier: &str,
+    ) -> Option<(Arc<Target>, usize)> {
+        let lookup = self.parts.lookup.as_ref()?;
+        let found = timeout(ASK, lookup.target(environment, identifier)).await;
+        let json = found.ok()??;
+        let target = Target::parse(&json).ok()?;
+        (*target.identifier == *identifier).then(|| (Arc::new(target), json.len()))
     }
 }
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::common::{
-    deployed, eventually,
-    fleet::{converged, fleet, primary, replica_with},
+    Relay, deployed, eventually,
+    fleet::{Fleet, converged, fleet, primary, replica_with},
     simulator, told, tuning,
     witness::Witness,
 };
@@ -228,4 +228,39 @@ async fn no_read_of_an_sdk_asks_redis() {
     println!("commands of Redis for 1,000 reads and authentications of SDKs: {caused:?}");
     assert!(caused.is_empty(), "{counts:?}");
     replica.kill().await;
+}
+
+/// Seconds since a relay's only snapshot was confirmed.
+async fn age(relay: &Relay) -> f64 {
+    let text = relay.get("/metrics", None).await.text().await.unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("ff_proxy_snapshot_age_seconds{"));
+    let (_, age) = line.unwrap().rsplit_once(' ').unwrap();
+    age.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_flags_rest_confirms_them_while_a_primary_lives() {
+    let fleet = fleet(1, 3).await;
+    let mut quick = tuning();
+    quick.replica.alive = Duration::from_secs(2);
+    let replica = replica_with(&fleet.redis.address(), &[], quick).await;
+    replica.ready().await;
+    for _ in 0..3 {
+        let before = age(&replica).await;
+        eventually("a confirmation without a change", async || {
+            age(&replica).await < before
+        })
+        .await;
+    }
+    let Fleet { redis, primary, .. } = fleet;
+    primary.kill().await;
+    // Many comparisons with what it left.
+    eventually("an age without a primary", async || {
+        age(&replica).await > 5.0
+    })
+    .await;
+    replica.kill().await;
+    drop(redis);
 }

@@ -9,6 +9,7 @@ mod bad_data;
 mod broken;
 mod changes;
 mod costs;
+mod explain;
 mod failover;
 mod interop;
 mod load;

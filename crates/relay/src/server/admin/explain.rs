@@ -12,6 +12,7 @@ use crate::{
         App,
         respond::{self, Answer, Refusal},
     },
+    state::Environment,
 };
 
 /// The page.
@@ -48,8 +49,15 @@ impl Page for ExplainPage {
             let asked = explain::Question::from_pairs(pairs.map(|(n, v)| (n.as_str(), v.as_str())));
             let (asked, text) = asked.map_err(refusal)?;
             let app = self.0.clone();
+            let environment = environment(&app, &asked).map_err(refusal)?;
+            let mut target = asked.target().map_err(refusal)?;
+            // As an SDK would be answered that does not send its target again.
+            if let Some(known) = app.known_target(environment.id(), &asked.target).await {
+                target = explain::remembered(&asked, target, &known);
+            }
             // Hundreds of rules take a moment, which SDKs need not wait for.
-            let explained = move || explained(&app, &asked, text);
+            let and_rules = app.parts.and_rules;
+            let explained = move || asked.answer(&environment, &target, and_rules);
             let body = tokio::task::spawn_blocking(explained).await;
             let body = body.map_err(|_| {
                 Refusal::new(
@@ -57,7 +65,7 @@ impl Page for ExplainPage {
                     "it could not be explained",
                 )
             })?;
-            let body = body.map_err(refusal)?;
+            let body = render(&body.map_err(refusal)?, text);
             Ok(if text {
                 respond::text(StatusCode::OK, TEXT, body)
             } else {
@@ -67,22 +75,12 @@ impl Page for ExplainPage {
     }
 }
 
-fn explained(app: &App, question: &explain::Question, text: bool) -> Result<String, NoAnswer> {
-    let parts = &app.parts;
-    let environment = parts.relay.environment(&question.environment);
-    let environment = environment.ok_or_else(|| {
-        let known = parts.relay.environments();
+fn environment(app: &App, question: &explain::Question) -> Result<Arc<Environment>, NoAnswer> {
+    let relay = &app.parts.relay;
+    relay.environment(&question.environment).ok_or_else(|| {
+        let known = relay.environments();
         question.no_environment(known.iter().map(|known| known.id().as_str()))
-    })?;
-    let mut target = question.target()?;
-    // As an SDK would be answered that does not send its target again.
-    if question.attributes.is_none()
-        && let Some(known) = parts.targets.get(environment.id(), &question.target)
-    {
-        target = (*known).clone();
-    }
-    let explanation = question.answer(&environment, &target, parts.and_rules)?;
-    Ok(render(&explanation, text))
+    })
 }
 
 fn refusal(reason: NoAnswer) -> Refusal {

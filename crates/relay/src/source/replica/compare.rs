@@ -37,7 +37,29 @@ impl Session {
         let ids: Vec<EnvironmentId> = ids.into_iter().collect();
         let differing = self.differing(&ids).await?;
         self.read(&differing, &HashMap::new()).await?;
-        self.remove_unlisted(&held).await
+        self.remove_unlisted(&held).await?;
+        self.confirm();
+        Ok(())
+    }
+
+    /// What is held is what Redis holds, which means something while a primary keeps it.
+    fn confirm(&self) {
+        if !self.has_live_primary() {
+            return;
+        }
+        let now = Instant::now();
+        for environment in self.source.relay.environments() {
+            let id = environment.id();
+            if !self.late.contains_key(id) && !self.unusable.contains(id) {
+                let metrics = &self.source.metrics;
+                metrics.snapshot_confirmed(id.as_str(), environment.size(), now);
+            }
+        }
+    }
+
+    fn has_live_primary(&self) -> bool {
+        self.heard
+            .is_some_and(|heard| heard.elapsed() < self.source.pace.alive)
     }
 
     /// Of environments, those of which Redis holds something that was not read. One that Redis
@@ -72,8 +94,10 @@ impl Session {
         for read in self.source.cache.environments(ids).await? {
             self.marks.insert(read.id.clone(), read.marks);
             let Some(mut prepared) = read.prepared else {
+                self.unusable.insert(read.id);
                 continue;
             };
+            self.unusable.remove(&read.id);
             self.keep_keys_that_still_open(&mut prepared).await?;
             let told = announced.get(&read.id);
             let told = told.map_or_else(Vec::new, |announced| visible(&prepared, announced));
@@ -165,13 +189,10 @@ impl Session {
 
     /// Removes environments that a live primary stopped to list, and whose flags it removed.
     async fn remove_unlisted(&mut self, held: &HashSet<EnvironmentId>) -> Result<(), Halt> {
-        let alive = self
-            .heard
-            .is_some_and(|heard| heard.elapsed() < self.source.pace.alive);
         let listed =
             |id: &EnvironmentId| self.inventories.values().any(|(_, ids)| ids.contains(id));
         let none_listed = self.inventories.values().all(|(_, ids)| ids.is_empty());
-        if !alive || none_listed {
+        if !self.has_live_primary() || none_listed {
             return Ok(());
         }
         let unlisted: Vec<EnvironmentId> = held.iter().filter(|id| !listed(id)).cloned().collect();

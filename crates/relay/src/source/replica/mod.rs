@@ -120,6 +120,8 @@ pub(super) struct Session {
     heard: Option<Instant>,
     /// Environments whose cache was older than what was announced, and how often.
     late: HashMap<EnvironmentId, u32>,
+    /// Environments of which Redis holds nothing that can be used.
+    unusable: HashSet<EnvironmentId>,
 }
 
 impl Replica {
@@ -138,6 +140,7 @@ impl Replica {
             checks: 0,
             heard: None,
             late: HashMap::new(),
+            unusable: HashSet::new(),
         };
         tokio::select! {
             _ = session.run() => {}
