@@ -13,7 +13,7 @@ use common::{
 };
 use ff_redis_servers::{Options, Redis};
 use ff_relay::server::token::Secrets;
-use ff_saas_sim::Simulator;
+use ff_saas_sim::{Endpoint, Fault, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -128,6 +128,42 @@ async fn a_buffered_rotation_of_the_proxy_key_leaves_no_gap() {
     // Neither the config nor the stream was ever down.
     assert_eq!(rotating.health().await, before);
     assert_eq!(rotating.reads().await, 200);
+    rotating.relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_proxy_key_is_followed_though_its_config_cannot_be_fetched_yet() {
+    let mut rotating = Rotating::start().await;
+    for fault in [Fault::Status(503, None), Fault::Hang] {
+        let key = format!("the-proxy-key-after-{fault:?}");
+        rotating
+            .saas
+            .fault(Endpoint::ProxyConfig, Some(fault.clone()));
+        rotating.saas.rotate_proxy_key(&key, true);
+        put(&rotating.file("proxy-key"), &key);
+        eventually("the new key's stream", async || rotating.streams_with(&key)).await;
+        let version = rotating.toggle();
+        rotating.hears_of(version).await;
+        let stream = &rotating.health().await["streamStatus"]["state"];
+        assert_eq!(stream, "CONNECTED");
+        rotating.saas.fault(Endpoint::ProxyConfig, None);
+        let synced = async || rotating.health().await["configStatus"]["state"] == "SYNCED";
+        eventually("a sync", synced).await;
+    }
+    rotating.relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_proxy_key_whose_stream_does_not_open_has_none() {
+    let rotating = Rotating::start().await;
+    rotating.saas.fault(Endpoint::Stream, Some(Fault::Hang));
+    rotating.saas.rotate_proxy_key("the-second-proxy-key", true);
+    put(&rotating.file("proxy-key"), "the-second-proxy-key");
+    let lost = async || rotating.health().await["streamStatus"]["state"] == "DISCONNECTED";
+    eventually("the stream is told to be down", lost).await;
+    rotating.saas.fault(Endpoint::Stream, None);
+    let back = async || rotating.health().await["streamStatus"]["state"] == "CONNECTED";
+    eventually("a stream", back).await;
     rotating.relay.stop().await;
 }
 

@@ -3,13 +3,14 @@
 //! One writer ([`writer`]) applies every [`Change`] that a source hands in; readers take the
 //! current snapshot from [`Relay`] and never wait. Nothing here knows of HTTP, SaaS or Redis.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub mod body;
 pub mod collection;
+mod directory;
 pub mod environment;
 pub mod event;
 mod explain;
@@ -18,6 +19,7 @@ pub mod prepare;
 mod reconcile;
 pub mod writer;
 
+use directory::Directory;
 pub use environment::Environment;
 pub use event::{Action, Domain, Event, Recent};
 pub use ids::{EnvironmentId, KeyHash};
@@ -45,17 +47,6 @@ impl Phase {
         self.synced || self.key_deleted
     }
 }
-
-/// Where the environments are; changes only when an environment or a key comes or goes.
-#[derive(Default, Clone)]
-struct Directory {
-    environments: HashMap<EnvironmentId, Arc<Slot>>,
-    keys: HashMap<KeyHash, EnvironmentId>,
-}
-
-/// The current snapshot of one environment; empty once it was removed.
-#[derive(Default)]
-struct Slot(ArcSwapOption<Environment>);
 
 /// The readers' side of the model. Cheap to share, never waits.
 pub struct Relay {

@@ -383,6 +383,7 @@ impl Batch {
             for id in &self.update.removed {
                 directory.environments.remove(id);
             }
+            directory.give_back(&self.update.keys_removed);
             relay.directory.store(Arc::new(directory));
             for id in &self.update.removed {
                 if let Some(slot) = self.directory.environments.get(id) {

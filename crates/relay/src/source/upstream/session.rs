@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,6 +34,9 @@ use crate::{
 const FETCHES: usize = 64;
 /// What SaaS asks to wait before its stream is opened again is honoured up to here.
 const MOST_RETRY_AFTER: Duration = Duration::from_mins(5);
+
+/// Whoever is this long in opening a stream has none.
+const LONG_OPENING: Duration = Duration::from_secs(2);
 
 /// Why the session starts over.
 pub(super) enum Ended {
@@ -87,15 +91,20 @@ impl Session {
     }
 
     pub(super) async fn run(mut self) {
+        let mut is_synced = false;
         loop {
-            let ended = self.follow().await;
+            let ended = self.follow(is_synced).await;
             // Tasks of a key that is gone would bring back what it covered.
             self.tasks.shutdown().await;
             self.queues.clear();
             let error = match ended {
                 Ended::Stopped => return,
-                // What the stream of the key before may still have had to say is in the next sync.
-                Ended::KeyRotated => continue,
+                // What the stream of the key before may still have had to say is in the next sync,
+                // which the stream of the new one need not wait for.
+                Ended::KeyRotated => {
+                    is_synced = true;
+                    continue;
+                }
                 Ended::KeyRefused => "SaaS refuses the proxy key; check PROXY_KEY",
                 Ended::KeyDeleted => {
                     if self.apply(Change::ProxyKeyDeleted).await.is_err() {
@@ -104,6 +113,7 @@ impl Session {
                     "the proxy key was deleted in SaaS; create a new one, or restore it"
                 }
             };
+            is_synced = false;
             let pause = self.source.intervals.refused_key;
             tracing::error!("{error}; asking again every {pause:?}");
             self.source.status.send_modify(|status| {
@@ -140,8 +150,9 @@ impl Session {
         }
     }
 
-    /// Syncs, then follows the stream, for as long as the key is good.
-    async fn follow(&mut self) -> Ended {
+    /// Syncs, then follows the stream, for as long as the key is good. Does both at once where it is
+    /// synced with the key before.
+    async fn follow(&mut self, is_synced: bool) -> Ended {
         let (sender, reports) = mpsc::channel(16);
         self.reports = reports;
         self.syncs = Arc::default();
@@ -159,7 +170,11 @@ impl Session {
         };
         self.tasks.spawn(fetching.run());
         let ended = async {
-            self.synced().await?;
+            if is_synced {
+                self.sync();
+            } else {
+                self.synced().await?;
+            }
             loop {
                 if self.source.streaming {
                     self.stream_once().await?;
@@ -174,7 +189,7 @@ impl Session {
 
     /// Does `work` while the reports of fetches are heeded.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
-        let mut work = std::pin::pin!(work);
+        let mut work = pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
@@ -263,7 +278,18 @@ impl Session {
     /// One life of the stream, and what follows its end.
     async fn stream_once(&mut self) -> Result<(), Ended> {
         let fetcher = self.source.fetcher.clone();
-        match self.meanwhile(fetcher.client.open_stream()).await? {
+        let status = self.source.status.clone();
+        let opening = async {
+            let mut opening = pin!(fetcher.client.open_stream());
+            tokio::select! {
+                opened = &mut opening => return opened,
+                () = sleep(LONG_OPENING) => {}
+            }
+            // Also where the one before it was not seen to end.
+            status.send_modify(|status| status.set_stream(StreamState::Disconnected, false));
+            opening.await
+        };
+        match self.meanwhile(opening).await? {
             Ok(answer) => {
                 if !self.ended_early {
                     tracing::info!("the stream of SaaS is open");
