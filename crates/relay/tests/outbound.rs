@@ -20,7 +20,7 @@ use common::{
     simulator,
 };
 use ff_saas_sim::Simulator;
-use network::{connect_proxy, terminate};
+use network::{connect_proxy, socks_proxy, terminate};
 use pki::Ca;
 use tempfile::TempDir;
 /// SaaS behind TLS, and a proxy; nothing of it is trusted or reachable by default.
@@ -150,16 +150,49 @@ async fn the_standard_proxy_variables_are_followed() {
     assert!(!printed.text().contains("pass-word"), "{}", printed.text());
     relay.kill().await;
 
-    network.asked.lock().unwrap().clear();
-    let variables = [
-        ("UPSTREAM_CA", ca),
-        ("HTTPS_PROXY", &proxy),
-        ("NO_PROXY", "example.com,localhost"),
-    ];
-    let (relay, _printed) = network.relay(&near, &variables);
-    eventually("NO_PROXY", async || is_synced(&relay).await).await;
-    let asked = network.asked();
-    assert!(!asked.contains("CONNECT localhost"), "{asked}");
+    let with_port = format!("*.example.com, localhost:{}", network.tls.port());
+    for except in ["example.com,localhost", &with_port] {
+        network.asked.lock().unwrap().clear();
+        let variables = [
+            ("UPSTREAM_CA", ca),
+            ("HTTPS_PROXY", &proxy),
+            ("NO_PROXY", except),
+        ];
+        let (relay, _printed) = network.relay(&near, &variables);
+        eventually("NO_PROXY", async || is_synced(&relay).await).await;
+        let asked = network.asked();
+        assert!(!asked.contains("CONNECT localhost"), "{asked}");
+        relay.kill().await;
+    }
+}
+
+#[tokio::test]
+async fn a_socks_proxy_is_followed_and_asked_for_the_name() {
+    let network = Network::start().await;
+    let ca = network.ca.to_str().unwrap();
+    let socks = socks_proxy(network.tls, Arc::clone(&network.asked)).await;
+    let proxy = format!("socks5h://{socks}");
+    for name in ["ALL_PROXY", "HTTPS_PROXY"] {
+        network.asked.lock().unwrap().clear();
+        let far = "https://saas.test/api/1.0";
+        let (relay, _printed) = network.relay(far, &[("UPSTREAM_CA", ca), (name, &proxy)]);
+        eventually(name, async || is_synced(&relay).await).await;
+        eventually("the stream", async || network.saas.open_streams() == 1).await;
+        assert!(network.asked().contains("saas.test"));
+        relay.kill().await;
+        eventually("its end", async || network.saas.open_streams() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_variable_that_names_no_proxy_stops_the_start_without_telling_its_value() {
+    let network = Network::start().await;
+    let variables = [("HTTPS_PROXY", "ftp://user:pass-word@proxy")];
+    let (relay, printed) = network.relay("https://saas.test/api/1.0", &variables);
+    assert!(relay.ended.await.unwrap().is_err());
+    let told = async || printed.says("HTTPS_PROXY names no proxy");
+    eventually("the reason", told).await;
+    assert!(!printed.text().contains("pass-word"), "{}", printed.text());
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@
 //! failure is the one to look at.
 
 mod local;
-mod proxy;
 mod redis;
 mod saas;
 
@@ -14,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 use crate::{
+    proxies::Proxies,
     role::{Uncounted, UpstreamTimeouts, client},
     settings::{Faults, Mode, Settings},
 };
@@ -194,34 +194,36 @@ pub async fn run(
     local::settings(settings, report);
     local::tls(settings, report);
     local::data_dir(settings, report);
-    let get = |name: &str| std::env::var(name).ok();
     match settings.mode {
         Mode::Offline => local::config_dir(settings, report),
         Mode::GenerateOfflineConfig => {
             local::config_dir_is_writable(settings, report);
-            saas(settings, patience, &get, report).await;
+            saas(settings, patience, report).await;
         }
         Mode::Replica => redis::check(settings, patience, report).await,
         Mode::Primary => {
-            saas(settings, patience, &get, report).await;
+            saas(settings, patience, report).await;
             redis::check(settings, patience, report).await;
         }
     }
 }
 
-async fn saas(
-    settings: &Settings,
-    patience: Patience,
-    get: &(dyn Fn(&str) -> Option<String> + Sync),
-    report: &mut Report<'_>,
-) {
+async fn saas(settings: &Settings, patience: Patience, report: &mut Report<'_>) {
+    if let Err(error) = Proxies::of_process() {
+        let (detail, advice) = (
+            error.to_string(),
+            "correct the variable, or unset it".into(),
+        );
+        report.take::<()>("proxy", Err(Failure { detail, advice }));
+        return;
+    }
     let client = client(settings, patience.upstream, Arc::new(Uncounted));
     let client = client.map_err(|error| Failure {
         detail: error.to_string(),
         advice: "make the certificates of the system, or those of UPSTREAM_CA, readable".into(),
     });
     match client {
-        Ok(client) => saas::check(settings, patience, client, get, report).await,
+        Ok(client) => saas::check(settings, patience, client, report).await,
         Err(failure) => _ = report.take::<()>("certificates", Err(failure)),
     }
 }

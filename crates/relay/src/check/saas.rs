@@ -9,11 +9,9 @@ use bytes::Bytes;
 use tokio::{net::TcpStream, time::timeout};
 use url::Url;
 
-use super::{
-    Failure, Patience, Report,
-    proxy::{bare, proxy_of},
-};
+use super::{Failure, Patience, Report};
 use crate::{
+    proxies::bare,
     settings::{Mode, Settings},
     source::upstream::{
         client::{Client, Service, UpstreamError},
@@ -23,15 +21,14 @@ use crate::{
 };
 
 const NEEDS_CONNECTION: &str = "needs a connection to CLIENT_SERVICE";
+/// The port of a SOCKS proxy that names none.
+const SOCKS: u16 = 1080;
 const NEEDS_KEY: &str = "needs the proxy key to be accepted";
-
-type Get<'g> = &'g (dyn Fn(&str) -> Option<String> + Sync);
 
 pub(super) async fn check(
     settings: &Settings,
     patience: Patience,
     client: Client,
-    get: Get<'_>,
     report: &mut Report<'_>,
 ) {
     let fetcher = Arc::new(Fetcher {
@@ -41,7 +38,7 @@ pub(super) async fn check(
     });
     let service = (Service::Client, &settings.client_service);
     let names = ["DNS of CLIENT_SERVICE", "connection to CLIENT_SERVICE"];
-    let reached = reach(&fetcher.client, service, names, patience, get, report).await;
+    let reached = reach(&fetcher.client, service, names, patience, report).await;
     let accepted = reached && {
         let tried = authenticate(&fetcher.client).await;
         report.take("proxy key", tried).is_some()
@@ -76,7 +73,7 @@ pub(super) async fn check(
     }
     let service = (Service::Metric, &settings.metric_service);
     let names = ["DNS of METRIC_SERVICE", "connection to METRIC_SERVICE"];
-    let reached = reach(&fetcher.client, service, names, patience, get, report).await;
+    let reached = reach(&fetcher.client, service, names, patience, report).await;
     match environments.as_deref().and_then(<[Prepared]>::first) {
         Some(environment) if reached => {
             let tried = metrics(&fetcher.client, environment.id.as_str()).await;
@@ -93,14 +90,14 @@ async fn reach(
     (service, url): (Service, &Url),
     [dns, connection]: [&'static str; 2],
     patience: Patience,
-    get: Get<'_>,
     report: &mut Report<'_>,
 ) -> bool {
-    let proxy = proxy_of(url, &|name| get(name));
-    let (host, port, through) = match &proxy {
+    let (host, port, through) = match client.proxy_to(url) {
         Some(proxy) => {
             let through = format!(" (the proxy of {})", proxy.variable);
-            (proxy.host.as_str(), proxy.port, through)
+            let host = bare(proxy.url.host_str().unwrap_or_default());
+            let port = proxy.url.port_or_known_default().unwrap_or(SOCKS);
+            (host, port, through)
         }
         None => {
             let host = bare(url.host_str().unwrap_or_default());

@@ -10,6 +10,7 @@ use super::{
     wiring::{self, TargetSinks},
 };
 use crate::{
+    proxies::Proxies,
     redis::{Redis, RedisFault, cache::Cache, layout},
     settings::{Secret, Settings},
     source::{
@@ -192,7 +193,7 @@ async fn warm_start(
 /// The client of SaaS that the settings describe.
 ///
 /// # Errors
-/// The authorities to trust cannot be read.
+/// The authorities to trust cannot be read, or a variable names no proxy.
 pub fn client(
     settings: &Settings,
     patience: UpstreamTimeouts,
@@ -210,6 +211,7 @@ pub fn client(
         connect: patience.connect,
         answer: patience.answer,
         silence: patience.silence,
+        proxies: Proxies::of_process().map_err(|error| RunError::Start(error.to_string()))?,
     };
     Client::new(config, observer).map_err(|error| {
         RunError::Start(format!("{error}; are the system's certificates readable?"))

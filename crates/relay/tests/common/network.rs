@@ -18,7 +18,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
@@ -66,6 +66,37 @@ pub async fn connect_proxy(way_out: SocketAddr, asked: Arc<Mutex<Vec<String>>>) 
                 asked.lock().unwrap().push(head);
                 let mut origin = TcpStream::connect(way_out).await.ok()?;
                 client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+                copy_bidirectional(&mut client, &mut origin).await.ok()
+            });
+        }
+    });
+    address
+}
+
+/// The same as a SOCKS5 proxy (RFC 1928, user and password by RFC 1929): it is asked for names.
+pub async fn socks_proxy(way_out: SocketAddr, asked: Arc<Mutex<Vec<String>>>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let mut greeting = [0; 2];
+                client.read_exact(&mut greeting).await.ok()?;
+                let mut methods = vec![0; usize::from(greeting[1])];
+                client.read_exact(&mut methods).await.ok()?;
+                client.write_all(&[5, 0]).await.ok()?;
+                let mut request = [0; 5];
+                client.read_exact(&mut request).await.ok()?;
+                assert_eq!((request[0], request[1], request[3]), (5, 1, 3));
+                let mut name = vec![0; usize::from(request[4]) + 2];
+                client.read_exact(&mut name).await.ok()?;
+                name.truncate(name.len() - 2);
+                let name = String::from_utf8_lossy(&name).into_owned();
+                asked.lock().unwrap().push(name);
+                let mut origin = TcpStream::connect(way_out).await.ok()?;
+                let done = [5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+                client.write_all(&done).await.ok()?;
                 copy_bidirectional(&mut client, &mut origin).await.ok()
             });
         }

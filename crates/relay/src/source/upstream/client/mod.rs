@@ -14,6 +14,7 @@ use tokio::{
     sync::{Mutex, watch},
     time::timeout,
 };
+use url::Url;
 
 mod error;
 mod renewal;
@@ -24,7 +25,11 @@ use error::refusal;
 use renewal::LastFailure;
 use token::Token;
 
-use crate::{observe::traces::Tracer, settings::Secret};
+use crate::{
+    observe::traces::Tracer,
+    proxies::{Proxies, Proxy},
+    settings::Secret,
+};
 
 const SDK_INFO: &str = concat!("ff-relay ", env!("CARGO_PKG_VERSION"));
 /// A config page holds ten environments; none comes near this.
@@ -48,18 +53,21 @@ pub struct ClientConfig {
     pub answer: Duration,
     /// Silence after which the stream is dead.
     pub silence: Duration,
+    /// What lies between.
+    pub proxies: Proxies,
 }
 
 impl ClientConfig {
     /// Whether anything that is asked, or a proxy on the way to it, is spoken to over TLS.
     fn speaks_tls(&self) -> bool {
-        let proxies = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-        let proxies = proxies.map(|name| std::env::var(name).unwrap_or_default());
-        let services = [&self.client_service, &self.metric_service];
-        services.into_iter().chain(&proxies).any(|url| {
-            url.get(..5)
-                .is_some_and(|start| start.eq_ignore_ascii_case("https"))
-        })
+        let is_https = |url: &Url| url.scheme() == "https";
+        [&self.client_service, &self.metric_service]
+            .into_iter()
+            .filter_map(|url| Url::parse(url).ok())
+            .any(|url| {
+                let proxy = self.proxies.on_the_way_to(&url);
+                is_https(&url) || proxy.is_some_and(|proxy| is_https(&proxy.url))
+            })
     }
 }
 
@@ -109,8 +117,8 @@ impl Client {
     /// # Errors
     /// The system's certificates cannot be read.
     pub fn new(config: ClientConfig, observer: Arc<dyn Observer>) -> Result<Self, reqwest::Error> {
-        // Proxies come from the standard variables, the system's authorities from SSL_CERT_FILE.
-        let builder = reqwest::Client::builder();
+        // The system's authorities are those of SSL_CERT_FILE where that is set.
+        let builder = config.proxies.clone().apply(reqwest::Client::builder());
         let authorities = config.authorities.iter().cloned();
         let builder = if config.speaks_tls() {
             builder.tls_certs_merge(authorities)
@@ -134,6 +142,11 @@ impl Client {
             tracer: None,
             config,
         })
+    }
+
+    /// The proxy on the way to `url`.
+    pub fn proxy_to(&self, url: &Url) -> Option<&Proxy> {
+        self.config.proxies.on_the_way_to(url)
     }
 
     /// The silence after which a stream is dead.
