@@ -3,8 +3,16 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, too
 
 mod common;
+#[path = "common/pki.rs"]
+mod pki;
 
-use std::{fs, net::TcpListener, path::Path, process::Output, time::Duration};
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::Output,
+    time::{Duration, SystemTime},
+};
 
 use common::{process::process, simulator};
 use ff_redis_servers::Port;
@@ -317,18 +325,19 @@ async fn a_redis_that_cannot_be_written_to_is_found() {
             ("REDIS_PASSWORD", "p"),
         ])
         .await;
-        (failed(&findings), findings.last().unwrap().clone())
+        let writes = findings.iter().find(|f| f.check == "writes to Redis");
+        (failed(&findings), writes.unwrap().clone())
     };
     assert_eq!(check_as(&["+@all"]).await.0, [""; 0]);
 
-    let (found, last) = check_as(&["+@read", "+@connection"]).await;
+    let (found, writes) = check_as(&["+@read", "+@connection"]).await;
     assert_eq!(found, ["writes to Redis"]);
-    assert!(last.detail.starts_with("SET: ") && last.detail.contains("NOPERM"));
-    assert!(last.advice.unwrap().contains("docs/redis.md"));
+    assert!(writes.detail.starts_with("SET: ") && writes.detail.contains("NOPERM"));
+    assert!(writes.advice.unwrap().contains("docs/redis.md"));
 
-    let (found, last) = check_as(&["+@all", "-xadd"]).await;
+    let (found, writes) = check_as(&["+@all", "-xadd"]).await;
     assert_eq!(found, ["writes to Redis"]);
-    assert!(last.detail.starts_with("XADD: "), "{}", last.detail);
+    assert!(writes.detail.starts_with("XADD: "), "{}", writes.detail);
     client.ask(&["FLUSHALL"]).unwrap();
 
     // What cannot be removed goes by itself.
@@ -353,13 +362,42 @@ async fn a_redis_that_cannot_be_written_to_is_found() {
         ("REDIS_ADDRESS", address.as_str()),
     ];
     let findings = check(&replica).await;
-    let last = findings.last().unwrap();
-    assert_eq!(
-        (last.check, last.verdict),
-        ("writes to Redis", Verdict::Fails)
-    );
-    assert!(last.detail.contains("READONLY"), "{}", last.detail);
-    assert!(last.advice.as_ref().unwrap().contains("master"));
+    let writes = findings.iter().find(|f| f.check == "writes to Redis");
+    let writes = writes.unwrap();
+    assert_eq!(writes.verdict, Verdict::Fails);
+    assert!(writes.detail.contains("READONLY"), "{}", writes.detail);
+    assert!(writes.advice.as_ref().unwrap().contains("master"));
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_ended_or_is_about_to_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (cert, key) = (at("tls.crt"), at("tls.key"));
+    let authority = pki::Ca::new("an authority");
+    let directory = offline_directory(folder.path());
+    let (now, day) = (SystemTime::now(), Duration::from_hours(24));
+    for (ends, verdict, says) in [
+        (now - day, Verdict::Fails, "has ended on"),
+        (now + 7 * day, Verdict::Warns, "ends on"),
+        (now + 100 * day, Verdict::Works, "fit each other, until"),
+    ] {
+        let pair = authority.issue_until(&["localhost"], ends);
+        fs::write(&cert, &pair.cert).unwrap();
+        fs::write(&key, &pair.key).unwrap();
+        let findings = check(&[
+            ("OFFLINE", "true"),
+            ("CONFIG_DIR", &directory),
+            ("AUTH_SECRET", "mine"),
+            ("TLS_ENABLED", "true"),
+            ("TLS_CERT", &cert),
+            ("TLS_KEY", &key),
+        ])
+        .await;
+        let files = findings.iter().find(|f| f.check == "TLS files").unwrap();
+        assert_eq!(files.verdict, verdict, "{files:?}");
+        assert!(files.detail.contains(says), "{files:?}");
+    }
 }
 
 /// A directory with a flag that serves gold plans something else.

@@ -1,6 +1,10 @@
 //! What is on this machine: settings, certificates, directories.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use super::{Failure, Report};
 use crate::{
@@ -8,6 +12,10 @@ use crate::{
     settings::{Mode, Settings},
     source::offline::{fault::lines, load, mark},
 };
+
+const TLS: &str = "TLS files";
+/// A certificate that ends within so many seconds is to be replaced now.
+const SOON: u64 = 14 * 24 * 60 * 60;
 
 pub(super) fn settings(settings: &Settings, report: &mut Report<'_>) {
     let role = match settings.mode {
@@ -37,15 +45,40 @@ pub(super) fn tls(settings: &Settings, report: &mut Report<'_>) {
     let Some(tls) = settings.tls.clone() else {
         return;
     };
-    let tried = match Tls::open(tls, Duration::from_secs(1)) {
-        Ok(_) => Ok(((), "certificate and key fit each other".into())),
-        Err(error) => Err(Failure {
-            detail: error.to_string(),
-            advice: "TLS_CERT takes the certificate and its chain, TLS_KEY its key, both PEM"
-                .into(),
-        }),
+    let files = match Tls::open(tls, Duration::from_secs(1)) {
+        Ok((files, _)) => files,
+        Err(error) => {
+            let advice = "TLS_CERT takes the certificate and its chain, TLS_KEY its key, both PEM";
+            let (detail, advice) = (error.to_string(), advice.into());
+            report.take::<()>(TLS, Err(Failure { detail, advice }));
+            return;
+        }
     };
-    report.take("TLS files", tried);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_secs());
+    let ends = files.not_after();
+    let date = |at| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at));
+    let replace =
+        "replace the files that TLS_CERT and TLS_KEY name; a relay that runs follows them";
+    match ends {
+        Some(end) if end <= now => {
+            let detail = format!(
+                "the certificate has ended on {}: clients refuse it",
+                date(end)
+            );
+            let advice = replace.into();
+            report.take::<()>(TLS, Err(Failure { detail, advice }));
+        }
+        Some(end) if end - now < SOON => {
+            let said = format!("the certificate ends on {}", date(end));
+            report.warns(TLS, said, replace);
+        }
+        Some(end) => {
+            let said = format!("certificate and key fit each other, until {}", date(end));
+            report.works(TLS, said);
+        }
+        None => report.works(TLS, "certificate and key fit each other"),
+    }
 }
 
 pub(super) fn data_dir(settings: &Settings, report: &mut Report<'_>) {

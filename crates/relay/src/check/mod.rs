@@ -6,6 +6,7 @@
 
 mod local;
 mod redis;
+mod rights;
 mod saas;
 
 use std::{sync::Arc, time::Duration};

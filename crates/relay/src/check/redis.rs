@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use redis::{Value, cmd};
 use tokio::time::timeout;
 
-use super::{Failure, Patience, Report};
+use super::{Failure, Patience, Report, rights};
 use crate::{
     observe::metrics::Metrics,
     redis::{Link, Redis, RedisFault, layout},
@@ -14,8 +14,9 @@ use crate::{
 
 const CACHE: &str = "cache in Redis";
 const WRITES: &str = "writes to Redis";
+const RIGHTS: &str = "rights in Redis";
 /// What is written as a trial, which nobody else reads, is named so.
-const TRIAL: &str = "ff-relay-check-";
+pub(super) const TRIAL: &str = "ff-relay-check-";
 /// It is removed at once; where that fails, Redis does so after so many seconds.
 const TRIAL_LIFE: u64 = 60;
 
@@ -58,6 +59,7 @@ pub(super) async fn check(settings: &Settings, patience: Patience, report: &mut 
     if report.take("Redis", tried).is_none() {
         report.skips(CACHE, "needs Redis");
         report.skips(WRITES, "needs Redis");
+        report.skips(RIGHTS, "needs Redis");
         return;
     }
     let silent = |what| Failure {
@@ -67,21 +69,34 @@ pub(super) async fn check(settings: &Settings, patience: Patience, report: &mut 
     let tried = timeout(limit, read(link, settings.mode == Mode::Replica)).await;
     report.take(CACHE, tried.unwrap_or_else(|_| Err(silent("reads"))));
     let tried = timeout(limit, write(link)).await;
-    report.take(WRITES, tried.unwrap_or_else(|_| Err(silent("writes"))));
+    let tried = report.take(WRITES, tried.unwrap_or_else(|_| Err(silent("writes"))));
+    if tried.is_none() {
+        report.skips(RIGHTS, "needs to be written to");
+        return;
+    }
+    let one_server = !matches!(server.topology, RedisTopology::Cluster(_));
+    let tried = rights::check(link, settings.mode == Mode::Primary, one_server);
+    let tried = timeout(limit, tried).await;
+    report.take(
+        RIGHTS,
+        tried.unwrap_or_else(|_| Err(silent("that many commands"))),
+    );
 }
 
 /// Reads the state that a primary keeps for its replicas, and the length of what it tells them.
 async fn read(link: &Link, replica: bool) -> Result<((), String), Failure> {
-    let refused = |fault: RedisFault| Failure {
-        detail: fault.to_string(),
-        advice: rights("read"),
+    let refused = |name: &'static str| {
+        move |fault: RedisFault| Failure {
+            detail: format!("{name}: {fault}"),
+            advice: needed("read"),
+        }
     };
     let mut get = cmd("GET");
     get.arg("ffproxy_saas_stream_health");
-    let health: Option<String> = link.run(&get).await.map_err(refused)?;
+    let health: Option<String> = link.run(&get).await.map_err(refused("GET"))?;
     let mut length = cmd("XLEN");
     length.arg("proxy:sse_events");
-    let events: u64 = link.run(&length).await.map_err(refused)?;
+    let events: u64 = link.run(&length).await.map_err(refused("XLEN"))?;
     match health {
         Some(_) => Ok((
             (),
@@ -116,7 +131,7 @@ async fn write(link: &Link) -> Result<((), String), Failure> {
                     RedisFault::Unable(_) => "let REDIS_ADDRESS lead to a master that can write; \
                                               where masters change, redis+sentinel:// finds them"
                         .into(),
-                    _ => rights("write"),
+                    _ => needed("write"),
                 };
                 let detail = format!("{name}: {fault}");
                 return Err(Failure { detail, advice });
@@ -126,7 +141,7 @@ async fn write(link: &Link) -> Result<((), String), Failure> {
     Ok(((), "a key was written and removed again".into()))
 }
 
-fn rights(what: &str) -> String {
+fn needed(what: &str) -> String {
     format!(
         "let the user {what} keys and streams (ACL: ~* +@all, or the keys and commands that \
          docs/redis.md lists)"

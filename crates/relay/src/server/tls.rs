@@ -100,6 +100,13 @@ impl Tls {
     }
 }
 
+impl Tls {
+    /// When the certificate that is served ends, in seconds since 1970.
+    pub fn not_after(&self) -> Option<u64> {
+        self.serving.load().not_after
+    }
+}
+
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").finish_non_exhaustive()

@@ -8,7 +8,10 @@
     unreachable_pub
 )]
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -38,10 +41,21 @@ impl Ca {
     }
 
     /// A certificate for hosts, good for servers and clients.
-    pub fn issue(&self, hosts: &[&str], until: (i32, u8, u8)) -> Pair {
+    pub fn issue(&self, hosts: &[&str], (year, month, day): (i32, u8, u8)) -> Pair {
+        self.sign(hosts, |params| {
+            params.not_after = rcgen::date_time_ymd(year, month, day);
+        })
+    }
+
+    /// One that ends at a moment.
+    pub fn issue_until(&self, hosts: &[&str], end: SystemTime) -> Pair {
+        self.sign(hosts, |params| params.not_after = end.into())
+    }
+
+    fn sign(&self, hosts: &[&str], set: impl FnOnce(&mut CertificateParams)) -> Pair {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(hosts).unwrap();
-        params.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+        set(&mut params);
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,

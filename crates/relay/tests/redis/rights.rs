@@ -9,7 +9,13 @@ use crate::common::{
     simulator, tuning,
 };
 use ff_redis_servers::{Client, Redis};
-use ff_relay::{analytics::stream::ConsumerPace, role::Tuning};
+use ff_relay::{
+    analytics::stream::ConsumerPace,
+    check::{self, Finding, Patience, Report, Verdict},
+    role::Tuning,
+    settings::{Command, Settings},
+};
+use ff_saas_sim::Simulator;
 use serde_json::json;
 
 const PAGE: &str = include_str!("../../../../docs/redis.md");
@@ -24,13 +30,21 @@ fn commands(begin: &str, end: &str) -> Vec<String> {
         .collect()
 }
 
-/// Lets a user do what the page says, and nothing else.
-fn allow(client: &Client, user: &str, commands: &[String]) {
+/// How the keys begin that the page lists.
+fn keys() -> Vec<String> {
     let (_, keys) = PAGE.split_once("begin with one of\n\n```\n").unwrap();
     let keys = keys.split_once("\n```").unwrap().0.split_whitespace();
-    let keys: Vec<_> = keys.map(|key| format!("~{key}*")).collect();
+    keys.map(|key| format!("~{key}*")).collect()
+}
+
+/// Lets a user do what the page says, and nothing else.
+fn allow(client: &Client, user: &str, commands: &[String]) {
+    let_on(client, user, commands, &keys());
+}
+
+fn let_on(client: &Client, user: &str, commands: &[String], keys: &[String]) {
     assert!(
-        keys.len() > 5 && commands.len() > 10,
+        keys.len() > 4 && commands.len() > 10,
         "{keys:?} {commands:?}"
     );
     let password = format!(">{PASSWORD}");
@@ -117,4 +131,93 @@ async fn what_the_page_lists_is_enough() {
     assert!(log.list().is_empty(), "refused: {log:?}");
     primary.kill().await;
     replica.kill().await;
+}
+
+/// What `ff-relay check` finds to fail for a user.
+async fn failing(saas: &Simulator, redis: &Redis, role: &str) -> Vec<String> {
+    let (url, key, address) = (saas.url(), saas.proxy_key(), redis.address());
+    let variables = [
+        (
+            "READ_REPLICA",
+            if role == "replica" { "true" } else { "false" },
+        ),
+        ("CLIENT_SERVICE", &url),
+        ("METRIC_SERVICE", &url),
+        ("PROXY_KEY", &key),
+        ("AUTH_SECRET", "s"),
+        ("REDIS_ADDRESS", &address),
+        ("REDIS_USERNAME", role),
+        ("REDIS_PASSWORD", PASSWORD),
+    ];
+    let get = |name: &str| {
+        let found = variables.iter().find(|(n, _)| *n == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    let line = ["check".to_owned()];
+    let command = Settings::load(line, get, |path| std::fs::read_to_string(path));
+    let Ok(Command::Check { settings, .. }) = command else {
+        panic!("{command:?}")
+    };
+    let mut failing = Vec::new();
+    let mut tell = |finding: &Finding| {
+        if finding.verdict == Verdict::Fails {
+            failing.push(format!("{}: {}", finding.check, finding.detail));
+        }
+    };
+    let patience = Patience {
+        upstream: tuning().upstream,
+        connect: Duration::from_secs(5),
+    };
+    check::run(&settings, patience, &mut Report::new(&mut tell)).await;
+    failing
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_finds_each_right_that_is_lacking_and_changes_nothing() {
+    let redis = Redis::start().unwrap();
+    let client = redis.client();
+    let saas = simulator(1, 1).await;
+    let primary = primary_with(&saas, &redis.address(), &[], tuning()).await;
+    primary.ready().await;
+    let held = || {
+        let mut keys = client.keys().unwrap();
+        // Those of users who may not remove them go by themselves.
+        keys.retain(|key| !key.starts_with("ff-relay-check-"));
+        keys
+    };
+    eventually("a cache", async || {
+        held().iter().any(|key| key.starts_with("env-"))
+    })
+    .await;
+    primary.stop().await;
+    let before = held();
+
+    let replicas = commands("A replica's user needs", "; a primary's also");
+    let primaries = [replicas.clone(), commands("; a primary's also", "Besides,")].concat();
+    for (role, all) in [("replica", &replicas), ("primary", &primaries)] {
+        allow(&client, role, all);
+        assert_eq!(failing(&saas, &redis, role).await, [""; 0], "{role}");
+        for lacking in all {
+            let others: Vec<_> = all.iter().filter(|c| *c != lacking).cloned().collect();
+            allow(&client, role, &others);
+            let found = failing(&saas, &redis, role).await.concat();
+            let name = lacking.trim_start_matches('+');
+            assert!(
+                found.to_lowercase().contains(name),
+                "{role} without {name}: {found:?}"
+            );
+        }
+        let all_keys = keys();
+        let used = |key: &&String| match role {
+            "primary" => !key.contains("check"),
+            _ => ["env-", "stream:"].iter().any(|used| key.contains(used)),
+        };
+        for lacking in all_keys.iter().filter(used) {
+            let others: Vec<_> = all_keys.iter().filter(|k| *k != lacking).cloned().collect();
+            let_on(&client, role, all, &others);
+            let found = failing(&saas, &redis, role).await.concat();
+            assert!(!found.is_empty(), "{role} without {lacking}");
+        }
+    }
+    assert_eq!(held(), before);
 }
