@@ -43,7 +43,8 @@ SERVED = 'url!~"/stream|"'
 # Row, then panels: title, unit, and (expression, legend) of each line; "stat" for one number.
 ROWS = [
     ("Overview", [
-        ("Relays", "stat", "none", [("count(ff_proxy_build_info{%s})" % PICK, "")]),
+        ("Relays", "stat", "none", [
+            ("count(ff_proxy_build_info{%s})" % PICK, "running"), (total("ff_proxy_ready"), "ready")]),
         ("Open streams of SDKs", "stat", "none", [(total("ff_proxy_sdk_streams_open"), "")]),
         ("Requests", "stat", "reqps", [(rate("ff_proxy_http_requests_total"), "")]),
         ("Failed requests", "stat", "percentunit", [(
@@ -138,6 +139,7 @@ ROWS = [
         ("Uptime", "graph", "s", [(f"time() - process_start_time_seconds{{{PICK}}}", "{{instance}}")]),
         ("Spans dropped", "graph", "cps", [(rate("ff_proxy_trace_spans_dropped", "reason"), "{{reason}}")]),
         ("Log lines dropped", "graph", "cps", [(rate("ff_proxy_log_lines_dropped", "instance"), "{{instance}}")]),
+        ("Ready", "graph", "bool_on_off", [(total("ff_proxy_ready", "instance", "min"), "{{instance}}")]),
         ("Versions", "graph", "none", [(total("ff_proxy_build_info", "version"), "{{version}}")]),
     ]),
 ]
