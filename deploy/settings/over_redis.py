@@ -39,7 +39,7 @@ class RedisServer:
 METRICS = "stream:sdk_metrics"
 
 
-@shows("READ_REPLICA", "REDIS_ADDRESS")
+@shows("READ_REPLICA")
 def replica(rig, saas):
     assert "REDIS_ADDRESS" in refused(rig, {"READ_REPLICA": "true"})
     address = {"REDIS_ADDRESS": RedisServer(rig).address}
@@ -175,12 +175,18 @@ def full(rig):
 
 @shows("REDIS_DIAL_TIMEOUT_SECONDS")
 def dial_timeout(rig, saas):
-    address = full(rig)
-    for seconds in ("1", "2"):
-        rig.relay({**saas.settings(), "REDIS_ADDRESS": address, "REDIS_DIAL_TIMEOUT_SECONDS": seconds}, seconds)
-        log = until("a time-out", lambda: rig.log(seconds) if "Redis is away" in rig.log(seconds) else "")
+    address, took = full(rig), {}
+    short, long = 1, 8  # one on either side of the default
+    for seconds in (long, short):
+        rig.relay({**saas.settings(), "REDIS_ADDRESS": address, "REDIS_DIAL_TIMEOUT_SECONDS": str(seconds)},
+                  f"dials {seconds}")
+    for seconds in (short, long):
+        name = f"dials {seconds}"
+        log = until("a time-out", lambda: rig.log(name) if "Redis is away" in rig.log(name) else "")
         began, ended = (timestamp(log, words) for words in (" listening ", "Redis is away"))
-        assert (ended - began).total_seconds() >= float(seconds), (began, ended)
+        took[seconds] = (ended - began).total_seconds()
+        assert took[seconds] >= seconds, took
+    assert took[short] < took[long], took
 
 
 def timestamp(log, words):
@@ -197,12 +203,12 @@ def pool_timeout(rig, saas):
         found = re.search(errors, ask(f"{relay}/metrics")[1], re.M)
         return int(found[1]) if found else 0
     settings = {**saas.settings(), "REDIS_ADDRESS": full(rig), "REDIS_DIAL_TIMEOUT_SECONDS": "600"}
-    short, long = (rig.relay({**settings, "REDIS_POOL_TIMEOUT_SECONDS": seconds}, f"waits {seconds}")
-                   for seconds in ("1", "600"))
-    for relay in (short, long):
-        token(relay, first(saas)[1], "alice")  # a target, which is to be written
-    until("a write that waited in vain", lambda: failed(short) > 0)
-    assert failed(long) == 0, "the longer time was not waited for"
+    relays = {}
+    for seconds in ("600", "1"):  # the longer time begins first, so that it would end first were it none
+        relays[seconds] = rig.relay({**settings, "REDIS_POOL_TIMEOUT_SECONDS": seconds}, f"waits {seconds}")
+        token(relays[seconds], first(saas)[1], "alice")  # a target, which is to be written
+    until("a write that waited in vain", lambda: failed(relays["1"]) > 0)
+    assert failed(relays["600"]) == 0, "the longer time was not waited for"
 
 
 @shows("REDIS_READ_TIMEOUT_SECONDS", "REDIS_WRITE_TIMEOUT_SECONDS")
@@ -254,7 +260,7 @@ def retry_backoffs(rig, saas):
     assert len(slow.accepted) < 10, len(slow.accepted)
 
 
-@shows("REDIS_MIN_IDLE_CONNS", "REDIS_CON_MAX_IDLE_TIME_MINUTES")
+@shows("REDIS_MIN_IDLE_CONNS", "REDIS_CON_MAX_IDLE_TIME_MINUTES", waits=True)
 def idle_time(rig, saas):
     """A running relay asks Redis every 15 s: only one that was paused, as machines are, was idle."""
     idle = {name: over_wire(rig, saas, name, **ONE_READER, REDIS_MIN_IDLE_CONNS=least,
@@ -279,25 +285,36 @@ def idle_time(rig, saas):
 
 @shows("REDIS_MAX_IDLE_CONNS")
 def max_idle(rig, saas):
-    """Of all connections one alone is ever idle: the others wait for news, which is work."""
-    redis = RedisServer(rig)
-    redis.has_metrics()
-    rig.relay({**saas.settings(), "REDIS_ADDRESS": redis.address, "REDIS_MAX_IDLE_CONNS": "1",
-               "METRICS_STREAM_READ_CONCURRENCY": "3"})
+    """Of all connections one alone is ever idle, as the others wait for news, which is work.
 
-    def idle():
-        """Per connection of the relay: whether it has been idle for two seconds."""
-        clients = [dict(field.split("=", 1) for field in line.split() if "=" in field)
-                   for line in redis.says("client", "list").splitlines()]
-        found = [int(client["idle"]) >= 2 and "b" not in client["flags"]
-                 for client in clients if not client["cmd"].startswith("client")]
-        assert sum(found) <= 1, clients
-        return found
-    until("an idle connection beside three that read", lambda: sorted(idle()) == [False] * 3 + [True])
-    assert "REDIS_MAX_IDLE_CONNS" not in rig.log("relay"), "it warns of what it keeps to"
+    So each bound is kept to, and none makes a difference: what is shown besides is that it is read.
+    """
+    for wrong in ("-1", "few"):
+        said = refused(rig, {**saas.settings(), "REDIS_MAX_IDLE_CONNS": wrong})
+        assert "REDIS_MAX_IDLE_CONNS" in said and wrong in said, said
+    for bound in ("1", "0"):
+        redis = RedisServer(rig, name=f"redis of {bound}")
+        redis.has_metrics()
+        settings = {"REDIS_ADDRESS": redis.address, "REDIS_MAX_IDLE_CONNS": bound}
+        primary, replica = f"primary of {bound}", f"replica of {bound}"
+        rig.relay({**saas.settings(), **settings, "METRICS_STREAM_READ_CONCURRENCY": "3"}, primary)
+        until("one idle beside three that read", lambda: sorted(idle(redis)) == [False] * 3 + [True])
+        stop_relay(rig, primary)
+        rig.relay({**settings, "READ_REPLICA": "true"}, replica)
+        until("one idle beside two that read", lambda: sorted(idle(redis)) == [False] * 2 + [True])
 
 
-@shows("REDIS_CON_MAX_LIFETIME_MINUTES")
+def idle(redis):
+    """Per connection of a relay: whether it has been idle for two seconds, which one may be."""
+    clients = [dict(field.split("=", 1) for field in line.split() if "=" in field)
+               for line in redis.says("client", "list").splitlines()]
+    found = [int(client["idle"]) >= 2 and "b" not in client["flags"]
+             for client in clients if not client["cmd"].startswith("client")]
+    assert sum(found) <= 1, clients
+    return found
+
+
+@shows("REDIS_CON_MAX_LIFETIME_MINUTES", waits=True)
 def lifetimes(rig, saas):
     replaced = over_wire(rig, saas, "replaced", **ONE_READER, REDIS_CON_MAX_LIFETIME_MINUTES="1")
     kept = over_wire(rig, saas, "kept", **ONE_READER, REDIS_CON_MAX_LIFETIME_MINUTES="0")

@@ -9,7 +9,7 @@ import ssl
 import urllib.request
 
 from rig import ask, bearer, binary, certificate, free_port, token, until
-from showing import (first, flags_url, health, post_metrics, posted, refused, shows, stop_relay)
+from showing import first, flags_url, health, refused, shows, stop_relay
 
 
 @shows("PROXY_KEY")
@@ -20,22 +20,6 @@ def proxy_key(rig, saas):
     rig.start("wrong", [binary("ff-relay")], {**saas.settings(), "PROXY_KEY": "wrong", "PORT": str(port)})
     url = f"http://127.0.0.1:{port}"
     until("a refused key", lambda: ask(f"{url}/health")[0] == 500 and "key" in health(url)["error"])
-
-
-@shows("CLIENT_SERVICE", "METRIC_SERVICE", "METRIC_POST_DURATION")
-def services(rig, saas):
-    other = rig.simulator(name="other")
-    relay = rig.relay({**saas.settings(), "METRIC_SERVICE": other.url, "METRIC_POST_DURATION": "60"})
-    assert ask(flags_url(relay, saas), **bearer(token(relay, first(saas)[1])))[0] == 200
-    post_metrics(relay, saas)
-    stop_relay(rig)  # what waits goes out
-    assert posted(other) and not posted(saas), "metrics went elsewhere"
-
-    before = len(posted(other))
-    relay = rig.relay({**saas.settings(), "METRIC_SERVICE": other.url, "METRIC_POST_DURATION": "0"})
-    post_metrics(relay, saas)
-    stop_relay(rig)
-    assert len(posted(other)) == before, "0 is not off"
 
 
 @shows("AUTH_SECRET")
@@ -123,19 +107,6 @@ def prometheus_port(rig, saas):
     assert ask(f"{relay}/metrics")[0] in (404, 405)
 
 
-@shows("FORWARD_TARGETS")
-def forward_targets(rig, saas):
-    def forwarded():
-        return json.loads(ask(f"{saas.url}/admin/state")[1])["requests"]["client-auth"]
-    relay = rig.relay(saas.settings(), "keeps")
-    token(relay, first(saas)[1], "alice")
-    relay = rig.relay({**saas.settings(), "FORWARD_TARGETS": "true"}, "forwards")
-    before = forwarded()
-    assert before == 0, "forwarded without being told to"
-    token(relay, first(saas)[1], "alice")
-    until("a forwarded target", lambda: forwarded() == 1)
-
-
 @shows("FLAG_STREAM_ENABLED")
 def flag_stream_enabled(rig, saas):
     def streams():
@@ -147,19 +118,20 @@ def flag_stream_enabled(rig, saas):
     until("a stream", lambda: streams() == 1)
 
 
-@shows("FLAG_POLL_INTERVAL")
+@shows("FLAG_POLL_INTERVAL", waits=True)
 def flag_poll_interval(rig, saas):
     def polls(one):
         return json.loads(ask(f"{one.url}/admin/state")[1])["requests"]["proxy-config"]
-    asked = {"often": "5", "default": "", "rarely": "600"}
+    asked = {"rarely": "3600", "often": "5", "default": ""}
     sources = {name: rig.simulator(name=f"SaaS of {name}") for name in asked}
     for name, source in sources.items():
         rig.relay({**source.settings(), "FLAG_STREAM_ENABLED": "false", "FLAG_POLL_INTERVAL": asked[name]}, name)
-    until("a poll after a minute", lambda: polls(sources["default"]) == 2, limit=150)
-    # Polls each 5 seconds would have been a dozen by now.
-    assert polls(sources["often"]) <= 2, "less than 60 does not count as 60"
-    assert polls(sources["rarely"]) == 1, "600 is not waited for"
-    until("the other poll after a minute", lambda: polls(sources["often"]) == 2)
+    # Intervals vary: after the second minute all that last one have ended.
+    until("a poll each minute", lambda: polls(sources["default"]) >= 3, limit=300)
+    # Polls each 5 seconds would have been two dozen by now.
+    assert polls(sources["often"]) <= 4, "less than 60 does not count as 60"
+    assert polls(sources["rarely"]) == 1, "an hour is not waited for"
+    until("the other poll after a minute", lambda: polls(sources["often"]) >= 2)
 
 
 @shows("TARGET_POLL_DURATION")
