@@ -21,7 +21,12 @@ use tokio::{
     time::{Instant, interval_at, timeout},
 };
 
-use super::{End, Next, Subscription, wire::HEARTBEAT};
+use super::{End, Next, Subscription, queue::Write, wire::HEARTBEAT};
+
+const BEAT: Write = Write {
+    bytes: HEARTBEAT,
+    received: None,
+};
 
 /// By then the kernel has sent what a reader takes that keeps reading.
 const LONG_SENT: Duration = Duration::from_secs(1);
@@ -62,8 +67,8 @@ pub async fn drive_socket(socket: TcpStream, head: Vec<u8>, stream: Subscription
     let mut written = Instant::now();
     loop {
         let mut is_beat = false;
-        let bytes = match stream.next() {
-            Next::Send(bytes) => bytes,
+        let Write { bytes, received } = match stream.next() {
+            Next::Send(write) => write,
             Next::End(end) => return stream.ended(end),
             Next::Wait => tokio::select! {
                 biased;
@@ -71,7 +76,7 @@ pub async fn drive_socket(socket: TcpStream, head: Vec<u8>, stream: Subscription
                 () = closed(&socket) => return,
                 _ = heartbeat.tick() => {
                     is_beat = true;
-                    HEARTBEAT
+                    BEAT
                 }
             },
         };
@@ -87,6 +92,7 @@ pub async fn drive_socket(socket: TcpStream, head: Vec<u8>, stream: Subscription
             }
             return;
         }
+        stream.written(received);
     }
 }
 
@@ -199,18 +205,19 @@ pub fn body(stream: Subscription, pace: Pace) -> (StreamBody, impl Future<Output
             return;
         }
         loop {
-            let bytes = match stream.next() {
-                Next::Send(bytes) => bytes,
+            let Write { bytes, received } = match stream.next() {
+                Next::Send(write) => write,
                 Next::End(end) => return stream.ended(end),
                 Next::Wait => tokio::select! {
                     () = stream.woken() => continue,
-                    _ = heartbeat.tick() => HEARTBEAT,
+                    _ = heartbeat.tick() => BEAT,
                     () = sender.closed() => return,
                 },
             };
             if !send(bytes).await {
                 return;
             }
+            stream.written(received);
         }
     };
     (

@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ff_evaluation::Target;
@@ -23,7 +23,7 @@ mod tests;
 pub mod wire;
 
 pub use queue::End;
-use queue::{Batch, Next, Queue};
+use queue::{Batch, Entry, Next, Queue};
 
 use crate::{
     observe::metrics::Metrics,
@@ -80,6 +80,13 @@ impl Subscription {
 
     async fn woken(&self) {
         self.stream.wake.notified().await;
+    }
+
+    /// A write is with the kernel, or with whoever writes for us.
+    fn written(&self, received: Option<Instant>) {
+        if let Some(received) = received {
+            self.hub.metrics.event_written(received.elapsed());
+        }
     }
 
     fn too_slow(&self) {
@@ -200,18 +207,29 @@ impl Hub {
             let environment = &events[0].environment;
             let mut changed = update.environments.iter();
             let snapshot = changed.find(|snapshot| snapshot.id() == environment);
-            self.tell(environment, events, snapshot.map(|s| &**s));
+            self.tell(environment, events, snapshot.map(|s| &**s), update.received);
         }
     }
 
     /// Tells events of one environment, in their order.
-    fn tell(&self, id: &EnvironmentId, events: &[Event], snapshot: Option<&Environment>) {
+    fn tell(
+        &self,
+        id: &EnvironmentId,
+        events: &[Event],
+        snapshot: Option<&Environment>,
+        received: Option<Instant>,
+    ) {
         let streams = match self.lock().get(id) {
             Some(streams) => streams.clone(),
             None => return,
         };
         let batch = |encode: &dyn Fn(&Event) -> bytes::Bytes| {
-            let entry = |event: &Event| (event.domain, event.identifier.clone(), encode(event));
+            let entry = |event: &Event| Entry {
+                domain: event.domain,
+                identifier: event.identifier.clone(),
+                bytes: encode(event),
+                received,
+            };
             Arc::new(Batch::new(events.iter().map(entry)))
         };
         let plain = batch(&wire::event);
@@ -280,7 +298,12 @@ fn replay(stream: &Stream, snapshot: &Environment) {
             Some(target) => wire::evaluated_event(&event, snapshot.evaluation(), target),
             None => wire::event(&event),
         };
-        (recent.domain, recent.identifier.clone(), bytes)
+        Entry {
+            domain: recent.domain,
+            identifier: recent.identifier.clone(),
+            bytes,
+            received: None,
+        }
     });
     stream.queue().replay(missed);
     stream.wake.notify_one();

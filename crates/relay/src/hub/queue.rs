@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map},
     sync::Arc,
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -28,14 +29,29 @@ pub enum End {
 }
 
 /// An event as it waits, encoded.
-pub(super) type Entry = (Domain, Arc<str>, Bytes);
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) domain: Domain,
+    pub(super) identifier: Arc<str>,
+    pub(super) bytes: Bytes,
+    /// When the relay heard of it; not told of what a stream missed before it opened.
+    pub(super) received: Option<Instant>,
+}
+
+/// What goes out in one piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Write {
+    pub(super) bytes: Bytes,
+    /// When the relay heard of the first event in it.
+    pub(super) received: Option<Instant>,
+}
 
 /// What an update tells the streams of an environment, encoded and joined into writes once for all
 /// of them: a thousand flags that change for ten thousand readers are one list, not as many.
 pub(super) struct Batch {
     entries: Vec<Entry>,
     /// Each with the place of its first entry.
-    writes: Vec<(usize, Bytes)>,
+    writes: Vec<(usize, Write)>,
 }
 
 impl Batch {
@@ -45,15 +61,15 @@ impl Batch {
         let entries = Vec::from(entries);
         let mut writes = Vec::new();
         let mut at = 0;
-        while let Some((_, _, bytes)) = entries.get(at) {
-            let first = at;
+        while let Some(first) = entries.get(at) {
+            let place = at;
             at += 1;
-            let write = joined(bytes.clone(), |fits| {
-                let (_, _, bytes) = entries.get(at).filter(|(_, _, next)| fits(next))?;
+            let write = joined(first.clone(), |fits| {
+                let next = entries.get(at).filter(|next| fits(&next.bytes))?;
                 at += 1;
-                Some(bytes.clone())
+                Some(next.bytes.clone())
             });
-            writes.push((first, write));
+            writes.push((place, write));
         }
         Self { entries, writes }
     }
@@ -73,7 +89,7 @@ pub(super) struct Queue {
 /// What a stream does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    Send(Bytes),
+    Send(Write),
     End(End),
     Wait,
 }
@@ -128,23 +144,21 @@ impl Queue {
             return Next::End(end);
         }
         if let Some((batch, write)) = &mut self.shared {
-            let (_, bytes) = batch.writes[*write].clone();
+            let (_, next) = batch.writes[*write].clone();
             *write += 1;
             if *write == batch.writes.len() {
                 self.shared = None;
             }
-            return Next::Send(bytes);
+            return Next::Send(next);
         }
-        let Some((_, _, first)) = self.waiting.pop_front() else {
+        let Some(first) = self.waiting.pop_front() else {
             // Held streams are many, and what one keeps for a rush it seldom needs.
             (self.waiting, self.at_once) = (VecDeque::new(), 0);
             return Next::Wait;
         };
         Next::Send(joined(first, |fits| {
-            let (_, _, next) = self.waiting.front()?;
-            let next = fits(next).then(|| next.clone())?;
-            self.waiting.pop_front();
-            Some(next)
+            self.waiting.front().filter(|next| fits(&next.bytes))?;
+            self.waiting.pop_front().map(|next| next.bytes)
         }))
     }
 }
@@ -157,26 +171,26 @@ fn merge(
 ) -> bool {
     // To look through what waits for each of many is their product.
     let mut places: Option<HashMap<(Domain, Arc<str>), usize>> = (events.len() > FEW).then(|| {
-        let place = |(at, (domain, id, _)): (usize, &Entry)| ((*domain, id.clone()), at);
+        let place = |(at, entry): (usize, &Entry)| ((entry.domain, entry.identifier.clone()), at);
         waiting.iter().enumerate().map(place).collect()
     });
-    for (domain, id, bytes) in events {
+    for event in events {
+        let is_same =
+            |waits: &Entry| waits.domain == event.domain && waits.identifier == event.identifier;
         let place = match &mut places {
-            Some(places) => match places.entry((domain, id.clone())) {
+            Some(places) => match places.entry((event.domain, event.identifier.clone())) {
                 hash_map::Entry::Occupied(place) => Some(*place.get()),
                 hash_map::Entry::Vacant(place) => {
                     place.insert(waiting.len());
                     None
                 }
             },
-            None => waiting
-                .iter()
-                .position(|(d, i, _)| *d == domain && *i == id),
+            None => waiting.iter().position(is_same),
         };
         match place {
-            Some(at) => waiting[at].2 = bytes,
+            Some(at) => waiting[at].bytes = event.bytes,
             None if waiting.len() >= most => return false,
-            None => waiting.push_back((domain, id, bytes)),
+            None => waiting.push_back(event),
         }
     }
     true
@@ -184,18 +198,22 @@ fn merge(
 
 /// One write: an event, and as many of those that follow (`more` gives the next if it fits) as a
 /// segment holds.
-fn joined(first: Bytes, mut more: impl FnMut(&dyn Fn(&Bytes) -> bool) -> Option<Bytes>) -> Bytes {
+fn joined(first: Entry, mut more: impl FnMut(&dyn Fn(&Bytes) -> bool) -> Option<Bytes>) -> Write {
+    let Entry {
+        bytes, received, ..
+    } = first;
     let fits_behind = |len: usize| move |next: &Bytes| len + next.len() <= SEGMENT;
-    let Some(second) = more(&fits_behind(first.len())) else {
-        return first;
+    let Some(second) = more(&fits_behind(bytes.len())) else {
+        return Write { bytes, received };
     };
     let mut joined = BytesMut::with_capacity(SEGMENT);
-    joined.extend_from_slice(&first);
+    joined.extend_from_slice(&bytes);
     joined.extend_from_slice(&second);
     while let Some(next) = more(&fits_behind(joined.len())) {
         joined.extend_from_slice(&next);
     }
-    joined.freeze()
+    let bytes = joined.freeze();
+    Write { bytes, received }
 }
 
 #[cfg(test)]
@@ -203,8 +221,12 @@ mod tests {
     use super::*;
 
     fn batch<'a>(events: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>) -> Arc<Batch> {
-        let entry =
-            |(id, bytes): (&str, &[u8])| (Domain::Flag, id.into(), Bytes::copy_from_slice(bytes));
+        let entry = |(id, bytes): (&str, &[u8])| Entry {
+            domain: Domain::Flag,
+            identifier: id.into(),
+            bytes: Bytes::copy_from_slice(bytes),
+            received: None,
+        };
         Arc::new(Batch::new(events.map(entry)))
     }
 
@@ -214,8 +236,8 @@ mod tests {
 
     fn sent(queue: &mut Queue) -> Vec<Bytes> {
         let mut writes = Vec::new();
-        while let Next::Send(bytes) = queue.next() {
-            writes.push(bytes);
+        while let Next::Send(write) = queue.next() {
+            writes.push(write.bytes);
         }
         writes
     }
@@ -226,8 +248,7 @@ mod tests {
         push(&mut queue, "a", b"a1");
         push(&mut queue, "b", b"b1");
         push(&mut queue, "a", b"a2");
-        assert_eq!(queue.next(), Next::Send(Bytes::from_static(b"a2b1")));
-        assert_eq!(queue.next(), Next::Wait);
+        assert_eq!(sent(&mut queue), ["a2b1"]);
     }
 
     #[test]
@@ -243,7 +264,7 @@ mod tests {
         queue.push(&batch(names.iter().map(|id| (&**id, &[b'x'; 500][..]))));
         assert_eq!(sent(&mut queue), one_by_one, "one update says it alike");
         push(&mut queue, "big", &[b'x'; 5_000]);
-        assert!(matches!(queue.next(), Next::Send(bytes) if bytes.len() == 5_000));
+        assert!(matches!(queue.next(), Next::Send(write) if write.bytes.len() == 5_000));
     }
 
     #[test]
@@ -258,7 +279,7 @@ mod tests {
         queue.push(&first);
         other.push(&first);
         // Two of them fit a write; the rest waits.
-        assert!(matches!(queue.next(), Next::Send(bytes) if bytes.len() == 1_200));
+        assert!(matches!(queue.next(), Next::Send(write) if write.bytes.len() == 1_200));
         queue.push(&update("new", 3));
         let text = sent(&mut queue).concat();
         assert_eq!(

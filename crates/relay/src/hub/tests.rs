@@ -58,7 +58,7 @@ fn drained(stream: &Subscription) -> (String, Option<End>) {
     let mut text = String::new();
     loop {
         match stream.next() {
-            Next::Send(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
+            Next::Send(write) => text.push_str(std::str::from_utf8(&write.bytes).unwrap()),
             Next::Wait => return (text, None),
             Next::End(end) => return (text, Some(end)),
         }

@@ -110,9 +110,6 @@ impl Publisher {
             count(Action::Patch),
             count(Action::Delete),
         );
-        if let Some(received) = update.received.filter(|_| !update.events.is_empty()) {
-            self.metrics.event_written(received.elapsed());
-        }
         for environment in &update.environments {
             let size = environment.size();
             self.metrics

@@ -175,7 +175,7 @@ impl Families {
             fanned_out: r.counters("ff_proxy_sdk_events_written", &ENVIRONMENT,
                 "Events written to streams of SDKs, counted for each stream."),
             event_delay: r.histogram("ff_proxy_event_delay_seconds", &DELAY_BUCKETS,
-                "From the receipt of an event to its write to an SDK, in seconds."),
+                "From the receipt of an event to its write to an SDK, in seconds, counted for each stream; of events written together the first."),
             slow_readers: r.counter("ff_proxy_slow_readers_dropped",
                 "Streams closed because their SDK did not read."),
             snapshot_age: r.gauges("ff_proxy_snapshot_age_seconds", &ENVIRONMENT,
