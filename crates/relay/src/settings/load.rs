@@ -204,7 +204,7 @@ impl LogLevel {
 
 impl LogFormat {
     fn parse(text: &str) -> Option<Self> {
-        match text {
+        match &*text.to_ascii_lowercase() {
             "text" => Some(Self::Text),
             "json" => Some(Self::Json),
             _ => None,

@@ -132,7 +132,10 @@ fn values_are_read_as_the_contract_says() {
     assert_eq!(run("", "FLAG_POLL_INTERVAL=5").flag_poll_interval, secs(60));
     assert_eq!(run("", "HEARTBEAT_INTERVAL=0").heartbeat_interval, None);
     assert_eq!(run("", "LOG_LEVEL=debug").log_level, LogLevel::Debug);
-    assert_eq!(run("", "LOG_FORMAT=json").log_format, LogFormat::Json);
+    for format in ["json", "JSON", "Json"] {
+        let set = format!("LOG_FORMAT={format}");
+        assert_eq!(run("", &set).log_format, LogFormat::Json);
+    }
     assert_eq!(run("", "EXTRA_PORTS=7000,8000,7000").ports, [8000, 7000]);
     assert_eq!(
         run("", "PPROF=1").pprof,
