@@ -201,9 +201,12 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_bounded_and_holds_nobody_up() {
-        let (written, _writes) = mpsc::channel();
+        let (written, writes) = mpsc::channel();
         let (_go, sign) = mpsc::channel();
         let (behind, guard) = start(Slow(written, sign)).unwrap();
+        (&behind).write_all(b"0\n").unwrap();
+        // From here on the output takes nothing, and the thread counts nothing as told.
+        writes.recv().unwrap();
         for _ in 0..3 * (MOST_WAITING >> 10) {
             (&behind).write_all(&[b'x'; 1 << 10]).unwrap();
         }
