@@ -128,14 +128,28 @@ async fn cpu_and_heap_profiles_are_readable_by_go() {
         }
     }
     for (path, status) in [
-        ("/debug/pprof/profile?seconds=0", 400),
         ("/debug/pprof/profile?seconds=999", 400),
-        ("/debug/pprof/cmdline", 404),
+        ("/debug/pprof/allocs", 200),
+        ("/debug/pprof/goroutine", 404),
         ("/log-level", 404),
         ("/debug/pprof/", 200),
     ] {
         assert_eq!(fetch(&address, path).await.0, status, "{path}");
     }
+    // What tools written for Go ask besides. The key may be an argument: none is shown.
+    let (_, symbols) = fetch(&address, "/debug/pprof/symbol?0x1").await;
+    assert_eq!(symbols, "num_symbols: 1\n");
+    let (_, name) = fetch(&address, "/debug/pprof/cmdline").await;
+    assert!(
+        name.ends_with(b"ff-relay") && !name.contains(&0),
+        "{name:?}"
+    );
+    let asked = reqwest::Client::builder().no_proxy();
+    let asked = asked.redirect(reqwest::redirect::Policy::none()).build();
+    let asked = asked.unwrap().get(format!("http://{address}/debug/pprof"));
+    let moved = asked.send().await.unwrap();
+    assert_eq!(moved.status(), 301);
+    assert_eq!(moved.headers()["location"], "/debug/pprof/");
     relay.stop().await;
 }
 

@@ -6,7 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -120,6 +120,10 @@ impl Admin {
             if path == "/" {
                 return Ok(respond::text(StatusCode::OK, TEXT, self.index()));
             }
+            let is_folder = |page: &Arc<dyn Page>| page.path().strip_suffix('/') == Some(&*path);
+            if let Some(page) = self.pages.iter().find(|page| is_folder(page)) {
+                return Ok(moved(page.path()));
+            }
             return Err(Refusal::not_found("nothing is here; / says what there is"));
         };
         let body = match head.method {
@@ -156,6 +160,13 @@ impl Admin {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+fn moved(path: &'static str) -> Answer {
+    let mut answer = respond::empty(StatusCode::MOVED_PERMANENTLY);
+    let place = HeaderValue::from_static(path);
+    answer.headers_mut().insert(header::LOCATION, place);
+    answer
+}
 
 async fn collect(body: Incoming) -> Result<Bytes, Refusal> {
     let body = Limited::new(body, MOST_BODY).collect().await;
