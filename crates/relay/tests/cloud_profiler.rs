@@ -35,6 +35,8 @@ use serde_json::{Value, json};
 use stub::{Answer, Asked, Stub};
 
 const PROFILES: &str = "/v2/projects/a-project/profiles";
+/// A project of an organisation, from the time when they were named after its domain.
+const OF_A_DOMAIN: &str = "/v2/projects/example.com:a-project/profiles";
 
 /// The API: asks to wait once, then wants a CPU profile, a heap profile, and no more.
 fn api() -> impl Fn(&Asked) -> Answer + Send + Sync + 'static {
@@ -52,13 +54,13 @@ fn api() -> impl Fn(&Asked) -> Answer + Send + Sync + 'static {
             ("GET", _) | ("POST", "/token") => {
                 ok(json!({"access_token": "a-token", "expires_in": 3600}))
             }
-            ("POST", PROFILES) => match questions.fetch_add(1, Ordering::SeqCst) {
+            ("POST", PROFILES | OF_A_DOMAIN) => match questions.fetch_add(1, Ordering::SeqCst) {
                 0 => {
                     let details = json!([{"@type": "RetryInfo", "retryDelay": "0.1s"}]);
                     Some((409, json!({"error": {"details": details}}).to_string()))
                 }
                 n @ 1..=2 => ok(json!({
-                    "name": format!("projects/a-project/profiles/{n}"),
+                    "name": format!("{}/{n}", asked.path.trim_start_matches("/v2/")),
                     "profileType": if n == 1 { "CPU" } else { "HEAP" },
                     "duration": "1s",
                 })),
@@ -119,7 +121,9 @@ async fn profiles_are_created_and_updated_with_the_credentials_of_the_machine() 
     let stub = Stub::start(api()).await;
     let saas = simulator(1, 50).await;
     let folder = tempfile::tempdir().unwrap();
-    let (url, key, metadata) = (saas.url(), saas.proxy_key(), stub.address.to_string());
+    let (url, key) = (saas.url(), saas.proxy_key());
+    // The metadata server is this machine's: no proxy knows it.
+    let metadata = format!("localhost:{}", stub.address.port());
     let (relay, printed) = profiled(
         &stub,
         folder.path(),
@@ -128,6 +132,8 @@ async fn profiles_are_created_and_updated_with_the_credentials_of_the_machine() 
             ("METRIC_SERVICE", &url),
             ("PROXY_KEY", &key),
             ("GCE_METADATA_HOST", &metadata),
+            ("HTTP_PROXY", "http://127.0.0.1:9"),
+            ("NO_PROXY", "127.0.0.1"),
             ("ENV", "qa"),
         ],
     )
@@ -200,6 +206,75 @@ async fn a_service_account_signs_for_its_token() {
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     public.verify(signed.as_bytes(), &signature).unwrap();
     assert!(!printed.text().contains("a-token"));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_refreshes_a_token_for_a_project_with_a_domain() {
+    let stub = Stub::start(api()).await;
+    let saas = simulator(1, 2).await;
+    let folder = tempfile::tempdir().unwrap();
+    let user = json!({
+        "type": "authorized_user", "client_id": "an-id", "client_secret": "hush & hush",
+        "refresh_token": "again/1", "token_uri": stub.url("/token"),
+    });
+    let file = folder.path().join("user.json");
+    std::fs::write(&file, user.to_string()).unwrap();
+    let (url, key) = (saas.url(), saas.proxy_key());
+    let (relay, printed) = profiled(
+        &stub,
+        folder.path(),
+        &[
+            ("CLIENT_SERVICE", &url),
+            ("PROXY_KEY", &key),
+            ("GOOGLE_CLOUD_PROJECT", "example.com:a-project"),
+            ("GOOGLE_APPLICATION_CREDENTIALS", file.to_str().unwrap()),
+        ],
+    )
+    .await;
+    let profiles = profiles(&stub).await;
+    assert_eq!(profiles[0].0, format!("{OF_A_DOMAIN}/1"));
+    let mut asked = stub.asked().into_iter();
+    let asked = asked.find(|asked| asked.path == "/token").unwrap();
+    let form: Vec<_> = url::form_urlencoded::parse(&asked.body)
+        .into_owned()
+        .collect();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        form,
+        [
+            pair("grant_type", "refresh_token"),
+            pair("client_id", "an-id"),
+            pair("client_secret", "hush & hush"),
+            pair("refresh_token", "again/1"),
+        ]
+    );
+    for secret in ["a-token", "hush", "again/1"] {
+        assert!(!printed.says(secret), "{secret}");
+    }
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn credentials_of_another_kind_are_refused_by_name() {
+    let saas = simulator(1, 2).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("external.json");
+    std::fs::write(&file, r#"{"type": "external_account", "audience": "x"}"#).unwrap();
+    let (url, key) = (saas.url(), saas.proxy_key());
+    let (relay, printed) = process(&[
+        ("CLIENT_SERVICE", &url),
+        ("PROXY_KEY", &key),
+        ("AUTH_SECRET", "s"),
+        ("DRAIN_SECONDS", "1"),
+        ("GCP_PROFILER_ENABLED", "true"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", file.to_str().unwrap()),
+    ]);
+    eventually("it says so", async || {
+        printed.says("credentials of type external_account are not supported")
+    })
+    .await;
+    relay.ready().await;
     relay.stop().await;
 }
 

@@ -12,7 +12,8 @@ const METADATA: &str = "metadata.google.internal";
 pub struct GcpProfiler {
     /// The API.
     pub api: Url,
-    /// `GOOGLE_APPLICATION_CREDENTIALS`: a service account's key file; none: the machine is asked.
+    /// `GOOGLE_APPLICATION_CREDENTIALS`: the key file of a service account or a user; none: the
+    /// machine is asked.
     pub credentials: Option<PathBuf>,
     /// `GOOGLE_CLOUD_PROJECT`; none: that of the credentials.
     pub project: Option<String>,

@@ -1,4 +1,5 @@
-//! Who this process is to Google: a service account's file, or the machine's metadata server.
+//! Who this process is to Google: the file of a service account or a user, or the machine's metadata
+//! server.
 
 use std::{
     path::PathBuf,
@@ -9,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use ring::{rand::SystemRandom, rsa, signature::RSA_PKCS1_SHA256};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Failure, MOST_CALL, read, unreachable};
 use crate::settings::{GcpProfiler, Secret};
@@ -28,11 +29,32 @@ pub(super) struct Place {
 /// Gets tokens, and keeps them for as long as they are good.
 pub(super) struct Credentials {
     http: reqwest::Client,
+    /// For what is on this machine: past any proxy.
+    direct: reqwest::Client,
     file: Option<PathBuf>,
     project: Option<String>,
     metadata: String,
     token: Option<(Secret, Instant)>,
     place: Option<Place>,
+}
+
+/// Where users' tokens are refreshed, if their file does not say.
+const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
+
+/// What a file of credentials holds.
+enum Account {
+    Service(ServiceAccount),
+    User(User),
+}
+
+/// What `gcloud auth application-default login` leaves.
+#[derive(Deserialize)]
+struct User {
+    client_id: String,
+    client_secret: String,
+    refresh_token: String,
+    #[serde(default)]
+    token_uri: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,9 +74,14 @@ struct Granted {
 }
 
 impl Credentials {
-    pub(super) fn new(settings: &GcpProfiler, http: reqwest::Client) -> Self {
+    pub(super) fn new(
+        settings: &GcpProfiler,
+        http: reqwest::Client,
+        direct: reqwest::Client,
+    ) -> Self {
         Self {
             http,
+            direct,
             file: settings.credentials.clone(),
             project: settings.project.clone(),
             metadata: settings.metadata.clone(),
@@ -70,7 +97,10 @@ impl Credentials {
         }
         let account = self.account().await?;
         let named = self.project.clone();
-        let named = named.or_else(|| account.as_ref().and_then(|a| a.project_id.clone()));
+        let named = named.or_else(|| match &account {
+            Some(Account::Service(account)) => account.project_id.clone(),
+            _ => None,
+        });
         let project = match named {
             Some(project) => project,
             None => self
@@ -107,7 +137,8 @@ impl Credentials {
             return Ok(token.clone());
         }
         let granted = match self.account().await? {
-            Some(account) => self.exchange(&account).await?,
+            Some(Account::Service(account)) => self.exchange(&account).await?,
+            Some(Account::User(user)) => self.refresh(&user).await?,
             None => {
                 let path = "instance/service-accounts/default/token";
                 self.metadata(path).await?.into_bytes()
@@ -121,7 +152,7 @@ impl Credentials {
         Ok(token)
     }
 
-    async fn account(&self) -> Result<Option<ServiceAccount>, Failure> {
+    async fn account(&self) -> Result<Option<Account>, Failure> {
         let Some(path) = &self.file else {
             return Ok(None);
         };
@@ -131,10 +162,21 @@ impl Credentials {
         };
         let text = tokio::fs::read(path).await.map_err(|error| fault(&error))?;
         // Its text is not shown: it holds the key.
-        let account = serde_json::from_slice(&text);
-        account
+        Account::parse(&text)
             .map(Some)
-            .map_err(|_| fault(&"it is no service account's key file"))
+            .map_err(|reason| fault(&reason))
+    }
+
+    /// A user's refresh token, for a token.
+    async fn refresh(&self, user: &User) -> Result<Vec<u8>, Failure> {
+        let place = user.token_uri.as_deref().unwrap_or(TOKEN_URI);
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &user.client_id),
+            ("client_secret", &user.client_secret),
+            ("refresh_token", &user.refresh_token),
+        ];
+        self.grant(place, &form).await
     }
 
     /// A signed claim of who we are, for a token.
@@ -147,13 +189,20 @@ impl Credentials {
         let header = BASE64.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
         let signed = format!("{header}.{}", BASE64.encode(claims.to_string()));
         let assertion = format!("{signed}.{}", BASE64.encode(sign(account, &signed)?));
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+            ("assertion", &*assertion),
+        ];
+        self.grant(&account.token_uri, &form).await
+    }
+
+    async fn grant(&self, place: &str, form: &[(&str, &str)]) -> Result<Vec<u8>, Failure> {
         let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
-            .append_pair("assertion", &assertion)
+            .extend_pairs(form)
             .finish();
         let request = self
             .http
-            .post(&account.token_uri)
+            .post(place)
             .timeout(MOST_CALL)
             .header(
                 http::header::CONTENT_TYPE,
@@ -165,11 +214,34 @@ impl Credentials {
 
     async fn metadata(&self, path: &str) -> Result<String, Failure> {
         let url = format!("http://{}/computeMetadata/v1/{path}", self.metadata);
-        let request = self.http.get(url).timeout(Duration::from_secs(10));
+        let request = self.direct.get(url).timeout(Duration::from_secs(10));
         let request = request.header("Metadata-Flavor", "Google");
         let body = answered("the metadata server", request).await?;
         let text = String::from_utf8(body).map_err(|_| "metadata is no text".to_owned())?;
         Ok(text.trim().to_owned())
+    }
+}
+
+impl Account {
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        let file: Value = serde_json::from_slice(text).unwrap_or_default();
+        let kind = file["type"]
+            .as_str()
+            .unwrap_or("service_account")
+            .to_owned();
+        let parsed = match &*kind {
+            "service_account" => serde_json::from_value(file).map(Self::Service),
+            "authorized_user" => serde_json::from_value(file).map(Self::User),
+            _ => {
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let kind: String = kind.chars().filter(|c| is_plain(*c)).take(40).collect();
+                return Err(format!(
+                    "credentials of type {kind} are not supported; use a service account's key \
+                     file, or none on a machine of Google's"
+                ));
+            }
+        };
+        parsed.map_err(|_| "it is no key file of a service account or a user".to_owned())
     }
 }
 

@@ -79,12 +79,13 @@ impl CloudProfiler {
     /// # Errors
     /// The HTTP client cannot be made.
     pub fn new(settings: &GcpProfiler, service: String) -> Result<Self, String> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(10))
-            .build()
-            .map_err(|error| chain(&error))?;
+        let builder = || reqwest::Client::builder().connect_timeout(Duration::from_secs(10));
+        let http = builder().build().map_err(|error| chain(&error))?;
+        // No proxy knows the machine's metadata server.
+        let direct = builder().no_proxy().tls_certs_only([]).build();
+        let direct = direct.map_err(|error| chain(&error))?;
         Ok(Self {
-            credentials: Credentials::new(settings, http.clone()),
+            credentials: Credentials::new(settings, http.clone(), direct),
             http,
             api: settings.api.clone(),
             service,
@@ -142,7 +143,7 @@ impl CloudProfiler {
         let wanted = json!({"deployment": deployment, "profileType": ["CPU", "HEAP"]});
         let post = self.http.post(self.url(&path)?).timeout(MOST_ANSWER);
         let mut profile: Profile = self.call(post, &wanted).await?;
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
         if !profile.name.chars().all(is_plain) || profile.name.contains("..") {
             return Err("the API names a profile oddly".to_owned().into());
         }
