@@ -197,7 +197,13 @@ async fn prometheus_has_a_port_of_its_own_where_it_is_set() {
 
 #[tokio::test]
 async fn the_log_is_json_where_that_is_asked_for() {
-    let operated = operated(&[("LOG_FORMAT", "json"), ("LOG_LEVEL", "debug")]).await;
+    let operated = operated(&[
+        ("LOG_FORMAT", "JSON"),
+        ("LOG_LEVEL", "debug"),
+        // Nobody listens there: a span is recorded all the same.
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+    ])
+    .await;
     operated
         .relay
         .status("/client/env/x/feature-configs", None)
@@ -219,6 +225,7 @@ async fn the_log_is_json_where_that_is_asked_for() {
                 (&line["status"], &line["method"]),
                 (&401.into(), &"GET".into())
             );
+            assert_eq!(line["trace_id"].as_str().unwrap().len(), 32, "{line}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod stub;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Relay, eventually, relay, simulator};
-use ff_saas_sim::Simulator;
+use ff_saas_sim::{Endpoint, Fault, Simulator};
 use serde_json::{Value, json};
 use stub::Stub;
 
@@ -58,6 +58,14 @@ fn spans(stub: &Stub) -> Vec<Value> {
     spans
 }
 
+fn attribute(span: &Value, name: &str) -> Option<String> {
+    let attributes = span["attributes"].as_array().unwrap();
+    let found = attributes.iter().find(|pair| pair["key"] == name)?;
+    let value = &found["value"];
+    let text = value["stringValue"].as_str().or(value["intValue"].as_str());
+    text.map(str::to_owned)
+}
+
 #[tokio::test]
 async fn a_request_is_a_span_of_its_callers_trace_and_what_it_causes_another() {
     let stub = Stub::start(|_| Some((200, "{}".into()))).await;
@@ -78,14 +86,32 @@ async fn a_request_is_a_span_of_its_callers_trace_and_what_it_causes_another() {
     assert_eq!(server["parentSpanId"], PARENT);
     assert_eq!(server["traceState"], "vendor=1");
     assert_eq!(server["name"], "POST /client/auth");
-    let attributes = server["attributes"].to_string();
-    for attribute in [
-        r#"{"key":"http.route","value":{"stringValue":"/client/auth"}}"#,
-        r#"{"key":"http.response.status_code","value":{"intValue":"200"}}"#,
+    let port = |url: &str| url.parse::<url::Url>().unwrap().port().unwrap().to_string();
+    let (asked, theirs) = (port(&relay.url), port(&saas.url()));
+    for (name, value) in [
+        ("http.request.method", "POST"),
+        ("http.route", "/client/auth"),
+        ("url.path", "/client/auth"),
+        ("url.scheme", "http"),
+        ("server.address", "127.0.0.1"),
+        ("server.port", &*asked),
+        ("http.response.status_code", "200"),
     ] {
-        assert!(attributes.contains(attribute), "{attributes}");
+        assert_eq!(attribute(&server, name).as_deref(), Some(value), "{name}");
     }
     assert_eq!(client["parentSpanId"], server["spanId"]);
+    assert_eq!(client["name"], "POST /client/auth");
+    let whole = format!("{}/client/auth", saas.url());
+    for (name, value) in [
+        ("http.request.method", "POST"),
+        ("url.template", "/client/auth"),
+        ("url.full", &*whole),
+        ("server.address", "127.0.0.1"),
+        ("server.port", &*theirs),
+        ("http.response.status_code", "200"),
+    ] {
+        assert_eq!(attribute(&client, name).as_deref(), Some(value), "{name}");
+    }
     // SaaS was told of the same trace.
     let seen = saas.seen();
     let forwarded = seen
@@ -103,7 +129,10 @@ async fn a_request_is_a_span_of_its_callers_trace_and_what_it_causes_another() {
         .iter()
         .map(|span| span["name"].to_string())
         .collect();
-    assert!(names.contains(&"\"/proxy/auth\"".to_owned()), "{names:?}");
+    assert!(
+        names.contains(&"\"POST /proxy/auth\"".to_owned()),
+        "{names:?}"
+    );
     assert!(
         !names.iter().any(|name| name.contains("readyz")),
         "{names:?}"
@@ -129,6 +158,74 @@ async fn a_request_is_a_span_of_its_callers_trace_and_what_it_causes_another() {
         .filter(|span| span["traceId"] == TRACE)
         .count();
     assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn spans_say_what_failed_and_hold_neither_keys_nor_targets() {
+    let stub = Stub::start(|_| Some((200, "{}".into()))).await;
+    let saas = simulator(1, 2).await;
+    let json = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")];
+    let relay = traced(&saas, &stub.url(""), &json).await;
+    let environment = &saas.environments()[0];
+    let path = format!("/client/env/{environment}/target/carol@example.com/evaluations");
+    assert_eq!(relay.status(&path, None).await, 401);
+    saas.fault_times(Endpoint::Stream, Fault::Status(500, None), 1);
+    saas.cut_streams();
+    let named = |name: &str| {
+        let mut all = spans(&stub).into_iter();
+        all.find(|span| span["name"].as_str().unwrap().ends_with(name))
+    };
+    let refused = || {
+        let all = spans(&stub);
+        let mut all = all.into_iter().filter(|span| span["name"] == "GET /stream");
+        all.find(|span| attribute(span, "error.type").as_deref() == Some("500"))
+    };
+    eventually("the spans", async || {
+        named("/evaluations").is_some() && named("GET /proxy/config").is_some()
+    })
+    .await;
+    eventually("SaaS' failure", async || refused().is_some()).await;
+    assert_eq!(refused().unwrap()["status"]["code"], 2);
+
+    // Who asks in vain is no failure of the relay's, and a target is nobody's business.
+    let read = named("/evaluations").unwrap();
+    assert_eq!(read["status"], json!({}));
+    assert_eq!(attribute(&read, "error.type"), None);
+    let shown = format!("/client/env/{environment}/target/:target/evaluations");
+    assert_eq!(attribute(&read, "url.path"), Some(shown));
+    // The key is in the query of a config's URL.
+    let config = named("GET /proxy/config").unwrap();
+    let whole = attribute(&config, "url.full").unwrap();
+    assert!(
+        whole.contains("/proxy/config?key=REDACTED&cluster="),
+        "{whole}"
+    );
+    relay.stop().await;
+    for asked in stub.asked() {
+        let body = String::from_utf8(asked.body).unwrap();
+        assert!(!body.contains(&saas.proxy_key()) && !body.contains("carol"));
+    }
+}
+
+#[tokio::test]
+async fn context_is_passed_on_only_where_its_propagator_is_named() {
+    let stub = Stub::start(|_| Some((200, "{}".into()))).await;
+    let saas = simulator(1, 2).await;
+    let settings = [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_PROPAGATORS", "none"),
+    ];
+    let relay = traced(&saas, &stub.url(""), &settings).await;
+    auth_within(&relay, &saas, "01").await;
+    let forwarded = || {
+        let mut seen = saas.seen().into_iter();
+        seen.find(|seen| seen.uri.contains("/client/auth"))
+    };
+    eventually("the target", async || forwarded().is_some()).await;
+    assert!(!forwarded().unwrap().headers.contains_key("traceparent"));
+    relay.stop().await;
+    assert!(!spans(&stub).is_empty());
+    assert!(spans(&stub).iter().all(|span| span["traceId"] != TRACE));
 }
 
 #[tokio::test]

@@ -238,9 +238,10 @@ mod tests {
     #[test]
     fn lines_of_requests_are_those_of_the_general_formatter() {
         for format in [LogFormat::Text, LogFormat::Json] {
-            for (id, application) in [
-                ("a-1", None),
-                ("quote \" and \\ and é and \u{1} and 'x'", Some("app")),
+            for (id, application, trace_id) in [
+                ("a-1", None, None),
+                ("a-2", None, Some("4bf92f3577b34da6a3ce929d0e0e4736")),
+                ("quote \" and \\ and é and \u{1} and 'x'", Some("app"), None),
             ] {
                 let line = RequestLine {
                     method: "GET",
@@ -250,6 +251,7 @@ mod tests {
                     latency_us: 17,
                     request_id: id,
                     application,
+                    trace_id,
                 };
                 let told = lines(format, LogLevel::Info, |_| line.tell());
                 let mut direct = String::new();

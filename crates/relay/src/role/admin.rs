@@ -56,7 +56,12 @@ pub(super) fn traces(
     let Some(traces) = &settings.traces else {
         return (None, None);
     };
-    match Tracer::new(traces, metrics.clone()) {
+    let scheme = if settings.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    match Tracer::new(traces, scheme, metrics.clone()) {
         Ok((tracer, exporter)) => {
             let endpoint = traces.endpoint.host_str().unwrap_or_default();
             tracing::info!(endpoint, protocol = ?traces.protocol, "traces are exported");

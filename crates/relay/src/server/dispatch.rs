@@ -137,6 +137,7 @@ impl App {
             span.answered(answer.status().as_u16());
         }
         let application = head.headers.get("harness-sdk-applicationid");
+        let trace = span.as_ref().and_then(Span::trace_id);
         logs::request(&RequestLine {
             method: head.method.as_str(),
             route: TEMPLATES[number],
@@ -145,6 +146,7 @@ impl App {
             latency_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             request_id: id.to_str().unwrap_or_default(),
             application: application.and_then(|value| value.to_str().ok()),
+            trace_id: trace.as_deref(),
         });
         answer
     }
@@ -152,12 +154,7 @@ impl App {
     /// A span of a request, unless nobody traces, or a machine asks how we are.
     fn span(&self, head: &Parts, number: usize) -> Option<Span> {
         let tracer = self.parts.tracer.as_ref().filter(|_| !is_probe(number))?;
-        let mut span = tracer.server(&head.headers);
-        let route = TEMPLATES[number];
-        span.name(|| format!("{} {route}", head.method).trim_end().to_owned());
-        span.text("http.request.method", head.method.as_str());
-        span.text("http.route", route);
-        Some(span)
+        Some(tracer.server(head, TEMPLATES[number]))
     }
 
     fn count(

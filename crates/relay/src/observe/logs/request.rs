@@ -29,6 +29,8 @@ pub struct RequestLine<'a> {
     pub request_id: &'a str,
     /// Whose request it is, where its SDK says so.
     pub application: Option<&'a str>,
+    /// Where its span is found, if one is recorded.
+    pub trace_id: Option<&'a str>,
 }
 
 impl RequestLine<'_> {
@@ -41,10 +43,11 @@ impl RequestLine<'_> {
             latency_us,
             request_id,
             application,
+            trace_id,
             ..
         } = self;
         let method = format_args!("{}", self.method);
-        tracing::info!(target: TARGET, method, route, environment, status, latency_us, request_id, application);
+        tracing::info!(target: TARGET, method, route, environment, status, latency_us, request_id, application, trace_id);
     }
 
     /// Appends the whole line.
@@ -79,6 +82,9 @@ impl RequestLine<'_> {
         fields.text("request_id", self.request_id)?;
         if let Some(application) = self.application {
             fields.text("application", application)?;
+        }
+        if let Some(trace_id) = self.trace_id {
+            fields.text("trace_id", trace_id)?;
         }
         if json {
             out.push_str(r#","target":"ff_relay::request"}"#);

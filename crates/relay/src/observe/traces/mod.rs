@@ -4,6 +4,7 @@
 
 mod answer;
 mod context;
+mod conventions;
 mod encode;
 mod export;
 
@@ -16,14 +17,17 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method, Version, header::USER_AGENT, request::Parts};
 use tokio::sync::mpsc;
+use url::Url;
 
 pub use context::Context;
 pub use export::Exporter;
 
 use super::metrics::Metrics;
 use crate::settings::{Sampler, TraceSettings};
+
+const FAILURE: &str = "error.type";
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -81,6 +85,8 @@ pub struct Tracer(Arc<Inner>);
 struct Inner {
     sampler: Sampler,
     propagates: bool,
+    /// Of the URLs that come here.
+    scheme: &'static str,
     queue: mpsc::Sender<Record>,
     dropped: Arc<Dropped>,
 }
@@ -145,12 +151,14 @@ pub struct Span {
 }
 
 impl Tracer {
-    /// A tracer, and what sends its spans; `metrics` count those that are dropped.
+    /// A tracer of a relay that is asked over `scheme`, and what sends its spans; `metrics` count
+    /// those that are dropped.
     ///
     /// # Errors
     /// The client of the exporter cannot be made.
     pub fn new(
         settings: &TraceSettings,
+        scheme: &'static str,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Exporter), String> {
         let (queue, spans) = mpsc::channel(settings.queue);
@@ -159,21 +167,59 @@ impl Tracer {
         let inner = Inner {
             sampler: settings.sampler,
             propagates: settings.propagates,
+            scheme,
             queue,
             dropped,
         };
         Ok((Self(Arc::new(inner)), exporter))
     }
 
-    /// A span of a request that came with these headers.
-    pub fn server(&self, headers: &HeaderMap) -> Span {
-        let parent = self.0.propagates.then(|| Context::of(headers)).flatten();
-        self.begin(Kind::Server, parent)
+    /// A span of a request that came, for the template of a route; an empty one is none of ours.
+    pub fn server(&self, head: &Parts, route: &str) -> Span {
+        let parent = self.0.propagates.then(|| Context::of(&head.headers));
+        let mut span = self.begin(Kind::Server, parent.flatten());
+        if !span.is_recorded() {
+            return span;
+        }
+        let (method, named) = conventions::method(&head.method);
+        span.name(format!("{named} {route}").trim_end().to_owned());
+        span.text("http.request.method", method);
+        span.text("http.route", route);
+        span.text("url.path", &conventions::path(head.uri.path()));
+        span.text("url.scheme", self.0.scheme);
+        let version = match head.version {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            _ => "1.1",
+        };
+        span.text("network.protocol.version", version);
+        if let Some(host) = conventions::host(&head.uri, &head.headers) {
+            let port = host.port_u16();
+            let usual = if self.0.scheme == "https" { 443 } else { 80 };
+            span.server(host.host(), port.unwrap_or(usual));
+        }
+        let agent = head.headers.get(USER_AGENT);
+        if let Some(agent) = agent.and_then(|agent| agent.to_str().ok()) {
+            span.text("user_agent.original", conventions::bounded(agent));
+        }
+        span
     }
 
     /// A span of a request that goes out, within the current one.
-    pub fn client(&self) -> Span {
-        self.begin(Kind::Client, current())
+    pub fn client(&self, method: &Method, url: &Url, template: &str) -> Span {
+        let mut span = self.begin(Kind::Client, current());
+        if !span.is_recorded() {
+            return span;
+        }
+        let (method, named) = conventions::method(method);
+        span.name(format!("{named} {template}"));
+        span.text("http.request.method", method);
+        span.text("url.template", template);
+        span.text("url.full", &conventions::url(url));
+        if let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) {
+            span.server(host, port);
+        }
+        span
     }
 
     fn begin(&self, kind: Kind, parent: Option<Context>) -> Span {
@@ -198,7 +244,7 @@ impl Tracer {
             kind,
             started: now,
             ended: now,
-            attributes: Vec::with_capacity(6),
+            attributes: Vec::with_capacity(12),
             failed: true,
         });
         Span {
@@ -238,10 +284,32 @@ impl Span {
         headers
     }
 
-    /// Names it.
-    pub fn name(&mut self, name: impl FnOnce() -> String) {
+    /// The trace that it is recorded in; none where it is not.
+    pub fn trace_id(&self) -> Option<String> {
+        let recorded = self.record.as_ref();
+        recorded.map(|record| context::to_hex(&record.context.trace))
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.record.is_some()
+    }
+
+    fn name(&mut self, name: String) {
         if let Some(record) = &mut self.record {
-            record.name = name();
+            record.name = name;
+        }
+    }
+
+    /// Whom the request is for, as its sender has it.
+    fn server(&mut self, host: &str, port: u16) {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        self.text("server.address", host);
+        self.number("server.port", port);
+    }
+
+    fn number(&mut self, name: &'static str, value: u16) {
+        if let Some(record) = &mut self.record {
+            record.attributes.push((name, Value::Number(value.into())));
         }
     }
 
@@ -255,19 +323,26 @@ impl Span {
         }
     }
 
-    /// How it was answered; one that is dropped without an answer has failed.
+    /// How it was answered.
     pub fn answered(&mut self, status: u16) {
-        if let Some(record) = &mut self.record {
-            let value = Value::Number(status.into());
-            record.attributes.push(("http.response.status_code", value));
-            // A client's mistake is no fault of a server, but of who asked.
-            let least = if record.kind == Kind::Server {
-                500
-            } else {
-                400
-            };
-            record.failed = status >= least;
+        self.number("http.response.status_code", status);
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        // A client's mistake is no fault of a server, but of who asked.
+        let least = match record.kind {
+            Kind::Server => 500,
+            Kind::Client => 400,
+        };
+        record.failed = status >= least;
+        if record.failed {
+            self.text(FAILURE, &status.to_string());
         }
+    }
+
+    /// Why there was no answer: one of few words.
+    pub fn unanswered(&mut self, why: &'static str) {
+        self.text(FAILURE, why);
     }
 }
 
@@ -275,6 +350,11 @@ impl Drop for Span {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
             record.ended = record.started + self.at.elapsed();
+            // Whoever waited for an answer has gone.
+            if record.failed && !record.attributes.iter().any(|(name, _)| *name == FAILURE) {
+                let gone = Value::Text("cancelled".to_owned());
+                record.attributes.push((FAILURE, gone));
+            }
             if self.tracer.0.queue.try_send(record).is_err() {
                 self.tracer.0.dropped.add(Why::Queue, 1);
             }
@@ -283,18 +363,4 @@ impl Drop for Span {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ratio_takes_its_part_of_all_traces() {
-        let taken = |ratio| {
-            (0..10_000)
-                .filter(|_| is_sampled(rand::random(), ratio))
-                .count()
-        };
-        assert_eq!((taken(0.0), taken(1.0)), (0, 10_000));
-        let quarter = taken(0.25);
-        assert!((2_000..3_000).contains(&quarter), "{quarter}");
-    }
-}
+mod tests;

@@ -356,24 +356,29 @@ impl Client {
         &self,
         url: &'static str,
         environment: &str,
-        mut request: RequestBuilder,
+        request: RequestBuilder,
         limit: Duration,
     ) -> Result<Response, UpstreamError> {
-        let mut span = self.tracer.as_ref().map(Tracer::client);
-        if let Some(span) = &mut span {
-            span.name(|| url.to_owned());
-            span.text("url.template", url);
+        let (client, request) = request.build_split();
+        let mut request = request?;
+        let mut span = self.tracer.as_ref().map(|tracer| {
+            let mut span = tracer.client(request.method(), request.url(), url);
             span.text("ff.environment", environment);
-            request = request.headers(span.headers());
-        }
+            request.headers_mut().extend(span.headers());
+            span
+        });
         let started = Instant::now();
-        let answer = match timeout(limit, request.send()).await {
+        let answer = match timeout(limit, client.execute(request)).await {
             Ok(answer) => answer.map_err(UpstreamError::from),
             Err(_) => Err(UpstreamError::TimedOut),
         };
         let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-        if let Some(span) = span.as_mut().filter(|_| code > 0) {
-            span.answered(code);
+        if let Some(span) = &mut span {
+            match &answer {
+                Ok(_) => span.answered(code),
+                Err(UpstreamError::TimedOut) => span.unanswered("timeout"),
+                Err(_) => span.unanswered("connection_error"),
+            }
         }
         self.observer
             .request(url, environment, code, started.elapsed());
