@@ -14,8 +14,9 @@ use std::{
 };
 
 use rustls::{
-    ServerConfig,
+    ConfigBuilder, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{WantsServerCert, WebPkiClientVerifier},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
@@ -27,13 +28,33 @@ use crate::pki::Pair;
 
 /// Takes TLS off and passes the rest on.
 pub async fn terminate(origin: String, pair: &Pair) -> SocketAddr {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = ServerConfig::builder().with_no_client_auth();
+    terminate_as(origin, pair, builder, &[]).await
+}
+
+/// The same over HTTP/2, and for clients with a certificate of `ca` (PEM) alone.
+pub async fn terminate_mutual(origin: String, pair: &Pair, ca: &str) -> SocketAddr {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(ca.as_bytes()).unwrap();
+    roots.add(authority).unwrap();
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots));
+    let verifier = verifier.build().unwrap();
+    let builder = ServerConfig::builder().with_client_cert_verifier(verifier);
+    terminate_as(origin, pair, builder, &[b"h2"]).await
+}
+
+async fn terminate_as(
+    origin: String,
+    pair: &Pair,
+    builder: ConfigBuilder<ServerConfig, WantsServerCert>,
+    protocols: &[&[u8]],
+) -> SocketAddr {
     let chain = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![chain], key)
-        .unwrap();
+    let mut config = builder.with_single_cert(vec![chain], key).unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -63,7 +63,8 @@ impl Stub {
         .await
     }
 
-    async fn serve(
+    /// Answers with whatever it is told, headers too.
+    pub async fn serve(
         answer: impl Fn(&Asked) -> Option<Response<BoxBody<Bytes, Infallible>>> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

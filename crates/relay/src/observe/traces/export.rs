@@ -2,27 +2,36 @@
 
 use std::{
     io::Write,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{
     HeaderMap,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Limited};
-use reqwest::Certificate;
-use tokio::{sync::mpsc, time::timeout};
+use reqwest::{Certificate, Identity};
+use tokio::{
+    sync::mpsc,
+    time::{sleep_until, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Dropped, Record, Why, answer::Rejected, encode};
 use crate::{
-    observe::logs::{Throttle, Word},
+    observe::{
+        chain,
+        logs::{Throttle, Word},
+    },
     settings::{TraceProtocol, TraceSettings},
 };
 
 /// How often a batch is sent before it is given up.
 const ATTEMPTS: u32 = 4;
+/// However long a collector asks to wait.
+const MOST_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// What is queued at the end may take so long.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// An answer of a collector is a few bytes.
@@ -35,11 +44,14 @@ pub struct Exporter {
     spans: mpsc::Receiver<Record>,
     dropped: Arc<Dropped>,
     fault: Throttle,
+    /// When the collector wants to be asked again, if it said so.
+    not_before: Option<Instant>,
 }
 
 /// Whether trying again may help.
 enum Failure {
-    Passing(String),
+    /// Perhaps not before so long, as the collector says.
+    Passing(String, Option<Duration>),
     Lasting(String),
 }
 
@@ -64,15 +76,29 @@ impl Exporter {
         if settings.protocol == TraceProtocol::Grpc {
             client = client.http2_prior_knowledge();
         }
+        if settings.is_local() {
+            client = client.no_proxy();
+        }
         if let Some(path) = &settings.certificate {
-            let read = std::fs::read(path).map_err(|error| error.to_string());
-            let found = read.and_then(|pem| {
-                Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())
-            });
-            let found = found.map_err(|error| {
-                format!("OTEL_EXPORTER_OTLP_CERTIFICATE {}: {error}", path.display())
-            })?;
+            let found = Certificate::from_pem_bundle(&pem("CERTIFICATE", path)?);
+            let found = found.map_err(|error| unusable("CERTIFICATE", path, &chain(&error)))?;
+            if found.is_empty() {
+                return Err(unusable(
+                    "CERTIFICATE",
+                    path,
+                    "there is no certificate in it",
+                ));
+            }
             client = client.tls_certs_merge(found);
+        }
+        if let Some((certificate, key)) = &settings.identity {
+            let mut both = pem("CLIENT_KEY", key)?;
+            both.push(b'\n');
+            both.extend(pem("CLIENT_CERTIFICATE", certificate)?);
+            let identity = Identity::from_pem(&both);
+            // Which of the two it is, it does not say; its text holds neither.
+            let identity = identity.map_err(|error| unusable("CLIENT_KEY", key, &chain(&error)))?;
+            client = client.identity(identity);
         }
         Ok(Self {
             http: client.build().map_err(|error| error.to_string())?,
@@ -80,6 +106,7 @@ impl Exporter {
             spans,
             dropped,
             fault: Throttle::new(),
+            not_before: None,
         })
     }
 
@@ -139,10 +166,20 @@ impl Exporter {
         }
     }
 
+    /// Sends a batch until the collector has it, or patience ends.
     async fn send(&mut self, batch: &[Record]) {
+        if let Some(time) = self.not_before.take() {
+            sleep_until(time.into()).await;
+        }
+        let end = Instant::now() + self.settings.patience;
         let mut pause = Duration::from_secs(1);
         for attempt in 1..=ATTEMPTS {
-            let (reason, again) = match self.attempt(batch).await {
+            let answer = timeout_at(end.into(), self.attempt(batch)).await;
+            let answer = answer.unwrap_or_else(|_| {
+                let reason = "there was no answer within OTEL_BSP_EXPORT_TIMEOUT";
+                Err(Failure::Lasting(reason.into()))
+            });
+            let (reason, again) = match answer {
                 Ok(rejected) if rejected.spans > 0 => {
                     // The others are taken, and these are not to be sent again.
                     let Rejected { spans, reason } = rejected;
@@ -159,18 +196,23 @@ impl Exporter {
                     }
                     return;
                 }
-                Err(Failure::Passing(reason)) => (reason, attempt < ATTEMPTS),
-                Err(Failure::Lasting(reason)) => (reason, false),
+                Err(Failure::Passing(reason, after)) => {
+                    let own = pause.mul_f64(rand::random_range(0.5..1.5));
+                    pause *= 2;
+                    let next = Instant::now() + after.unwrap_or(own);
+                    // What it asked for holds for the next spans, where these cannot wait for it.
+                    self.not_before = after.map(|_| next);
+                    (reason, (attempt < ATTEMPTS && next < end).then_some(next))
+                }
+                Err(Failure::Lasting(reason)) => (reason, None),
             };
-            if !again {
+            if again.is_none() {
                 self.dropped.add(Why::Collector, batch.len());
             }
             self.tell(&reason);
-            if !again {
-                return;
-            }
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
-            pause *= 2;
+            let Some(next) = again else { return };
+            sleep_until(next.into()).await;
+            self.not_before = None;
         }
     }
 
@@ -222,9 +264,10 @@ impl Exporter {
         let answer = request.body(body).send().await;
         let answer = answer.map_err(|error| {
             // Its text says what failed, its URL may hold credentials.
-            Failure::Passing(crate::observe::chain(&error.without_url()))
+            Failure::Passing(chain(&error.without_url()), None)
         })?;
         let status = answer.status();
+        let after = retry_after(answer.headers());
         match status.as_u16() {
             200..=299 if is_grpc => grpc_outcome(answer).await,
             200..=299 => {
@@ -239,7 +282,7 @@ impl Exporter {
                     _ => Rejected::of_protobuf(&body),
                 })
             }
-            429 | 502..=504 => Err(Failure::Passing(status.to_string())),
+            429 | 502..=504 => Err(Failure::Passing(status.to_string(), after)),
             _ => Err(Failure::Lasting(status.to_string())),
         }
     }
@@ -257,7 +300,7 @@ async fn grpc_outcome(answer: reqwest::Response) -> Result<Rejected, Failure> {
         Some(code) => Some(code),
         None => {
             let body = Limited::new(body, MOST_ANSWER).collect().await;
-            let body = body.map_err(|_| Failure::Passing("its answer broke off".into()))?;
+            let body = body.map_err(|_| Failure::Passing("its answer broke off".into(), None))?;
             let code = body.trailers().and_then(code);
             message = body.to_bytes();
             code
@@ -267,13 +310,33 @@ async fn grpc_outcome(answer: reqwest::Response) -> Result<Rejected, Failure> {
         Some("0") => Ok(Rejected::of_grpc(&message)),
         // Unavailable, or one of those that are to be tried again.
         Some(code @ ("1" | "4" | "8" | "10" | "11" | "14" | "15")) => {
-            Err(Failure::Passing(format!("gRPC status {code}")))
+            Err(Failure::Passing(format!("gRPC status {code}"), None))
         }
         Some(code) => Err(Failure::Lasting(format!("gRPC status {code}"))),
         None => Err(Failure::Lasting(
             "it says no gRPC status: is it gRPC that listens there?".into(),
         )),
     }
+}
+
+/// How long a collector asks to be left alone, within reason.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(MOST_RETRY_AFTER))
+}
+
+fn pem(name: &str, path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| unusable(name, path, &error.to_string()))
+}
+
+fn unusable(name: &str, path: &Path, reason: &str) -> String {
+    format!("OTEL_EXPORTER_OTLP_{name} {}: {reason}", path.display())
 }
 
 fn instance() -> String {
@@ -296,4 +359,24 @@ fn framed(body: &[u8], compressed: bool) -> Vec<u8> {
     framed.extend(length.to_be_bytes());
     framed.extend(body);
     framed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_is_left_alone_for_as_long_as_it_says_within_reason() {
+        let of = |text: &'static str| {
+            let value = HeaderValue::from_static(text);
+            let seconds = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]));
+            seconds.map(|after| after.as_secs())
+        };
+        assert_eq!(
+            (of("0"), of(" 7 "), of("86400")),
+            (Some(0), Some(7), Some(300))
+        );
+        assert_eq!((of("-1"), of("soon"), of("")), (None, None, None));
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
 }
