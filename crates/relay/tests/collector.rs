@@ -1,4 +1,5 @@
-//! The way to a collector: its certificates, its pace, proxies.
+//! The way to a collector: its certificates, its pace, proxies; and none at all where nothing may be
+//! asked.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
@@ -20,6 +21,39 @@ use common::{eventually, process::process, relay, simulator};
 use http_body_util::{BodyExt, Full};
 use network::terminate_mutual;
 use stub::Stub;
+
+#[tokio::test]
+async fn offline_nothing_is_exported_whatever_the_variables_ask_for() {
+    let stub = Stub::start(|_| Some((200, "{}".into()))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let environment = folder.path().join("env-e");
+    std::fs::create_dir(&environment).unwrap();
+    std::fs::write(environment.join("auth_config.json"), "[]").unwrap();
+    let (endpoint, metadata) = (stub.url(""), stub.address.to_string());
+    let (relay, printed) = process(&[
+        ("OFFLINE", "true"),
+        ("CONFIG_DIR", folder.path().to_str().unwrap()),
+        ("AUTH_SECRET", "s"),
+        ("DRAIN_SECONDS", "1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("GCP_PROFILER_ENABLED", "true"),
+        ("GCE_METADATA_HOST", &metadata),
+    ]);
+    relay.ready().await;
+    let path = "/client/env/e/feature-configs";
+    assert_eq!(relay.status(path, None).await, 401, "it would be a span");
+    // A stop would send what waits.
+    relay.stop().await;
+    let asked: Vec<_> = stub.asked().into_iter().map(|asked| asked.path).collect();
+    assert!(asked.is_empty(), "{asked:?}");
+    let text = printed.text();
+    for setting in ["OTEL_EXPORTER_OTLP_ENDPOINT", "GCP_PROFILER_ENABLED"] {
+        let says = |line: &&str| line.contains("WARN") && line.contains(setting);
+        let lines: Vec<_> = text.lines().filter(says).collect();
+        assert!(lines.len() == 1 && lines[0].contains("OFFLINE"), "{text}");
+    }
+}
 
 #[tokio::test]
 async fn a_collector_may_ask_for_a_certificate() {

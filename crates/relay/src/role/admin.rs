@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Task;
+use super::running::Running;
 use crate::{
     observe::{
         logs::{Filter, LevelHandle},
@@ -39,7 +39,8 @@ pub(super) fn profiles() -> Arc<Admin> {
 
 /// Samples allocations from the start on, where profiles may be asked for.
 pub(super) async fn sample(settings: &Settings) {
-    if settings.pprof.is_none() && !settings.gcp_profiler_enabled {
+    let is_handed_over = settings.gcp_profiler_enabled && settings.mode != Mode::Offline;
+    if settings.pprof.is_none() && !is_handed_over {
         return;
     }
     if let Err(error) = profile::watch_heap(settings.data_dir.as_deref()).await {
@@ -56,6 +57,13 @@ pub(super) fn traces(
     let Some(traces) = &settings.traces else {
         return (None, None);
     };
+    if settings.mode == Mode::Offline {
+        tracing::warn!(
+            "OFFLINE makes no outbound request: there are no traces, though \
+             OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_TRACES_EXPORTER asks for them"
+        );
+        return (None, None);
+    }
     let scheme = if settings.tls.is_some() {
         "https"
     } else {
@@ -74,9 +82,33 @@ pub(super) fn traces(
     }
 }
 
+/// What tells others of this process, and is none of what it lives on.
+pub(super) fn asides(running: &mut Running, settings: &Settings, exporter: Option<Exporter>) {
+    let stop = || running.stop_source.clone();
+    if let Some(exporter) = exporter {
+        // It ends by itself: what is queued at the end goes out.
+        let export = exporter.run(stop());
+        let name = "the exporter of traces";
+        running.asides.spawn(name, stop(), export);
+    }
+    if let Some(agent) = cloud_profiler(settings) {
+        let agent = stop().run_until_cancelled_owned(agent.run());
+        let agent = async { _ = agent.await };
+        let name = "the agent of Cloud Profiler";
+        running.asides.spawn(name, stop(), agent);
+    }
+}
+
 /// Hands profiles to Google Cloud Profiler, where that is asked for.
-pub(super) fn cloud_profiler(settings: &Settings) -> Option<Task> {
+fn cloud_profiler(settings: &Settings) -> Option<CloudProfiler> {
     if !settings.gcp_profiler_enabled {
+        return None;
+    }
+    if settings.mode == Mode::Offline {
+        tracing::warn!(
+            "OFFLINE makes no outbound request: Cloud Profiler gets no profiles, though \
+             GCP_PROFILER_ENABLED asks for it"
+        );
         return None;
     }
     let role = match settings.mode {
@@ -87,7 +119,7 @@ pub(super) fn cloud_profiler(settings: &Settings) -> Option<Task> {
     let environment = environment.map(|env| format!(".{env}")).unwrap_or_default();
     let service = format!("ff-proxy-v2-{role}{environment}");
     match CloudProfiler::new(&settings.gcp_profiler, service) {
-        Ok(agent) => Some(("the agent of Cloud Profiler", Box::pin(agent.run()))),
+        Ok(agent) => Some(agent),
         Err(reason) => {
             tracing::error!(reason, "Cloud Profiler gets no profiles");
             None

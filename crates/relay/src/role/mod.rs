@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 mod admin;
+mod aside;
 pub mod demo;
 mod disk;
 pub mod fleet;
@@ -48,6 +49,7 @@ use crate::{
     store::redis::Pace as StorePace,
     systemd::{self, Manager},
 };
+use aside::Asides;
 use forwarding::Forwarding;
 use publish::Stores;
 use running::Running;
@@ -327,6 +329,7 @@ pub async fn run(
         stop_source: CancellationToken::new(),
         close: CancellationToken::new(),
         critical: JoinSet::new(),
+        asides: Asides::default(),
         keepers: JoinSet::new(),
     };
     running.listen(listeners, tls.as_ref(), admin::pages(&settings, &app));
@@ -350,18 +353,8 @@ pub async fn run(
         secrets::follow(auth_secrets, &followed, watch_pace, of_app).await;
     };
     running.spawn(("the watch of AUTH_SECRET", Box::pin(follow)));
-    if let Some(exporter) = exporter {
-        // Not by `spawn`: what is queued at the end goes out.
-        let stop = running.stop_source.clone();
-        running.critical.spawn(async move {
-            exporter.run(stop).await;
-            "the exporter of traces"
-        });
-    }
+    admin::asides(&mut running, &settings, exporter);
     running.spawn(cast.source);
-    if let Some(agent) = admin::cloud_profiler(&settings) {
-        running.spawn(agent);
-    }
     let interval = settings.heartbeat_interval;
     let watch = wiring::watch_health(cast.status, relay.clone(), metrics, interval);
     running.spawn(("the watch of health", Box::pin(watch)));

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Listeners, RunError, Signals, Task, admin, forwarding::Stages, publish};
+use super::{
+    Listeners, RunError, Signals, Task, admin, aside::Asides, forwarding::Stages, publish,
+};
 use crate::{
     hub::Hub,
     server::{App, admin::Admin, listen, tls::Tls},
@@ -21,6 +23,7 @@ pub(super) struct Running {
     pub(super) close: CancellationToken,
     pub(super) critical: JoinSet<&'static str>,
     pub(super) keepers: JoinSet<&'static str>,
+    pub(super) asides: Asides,
 }
 
 impl Running {
@@ -129,7 +132,9 @@ impl Running {
                 tracing::debug!(task = ended.unwrap_or("a task"), "ended");
             }
         };
-        let _ = tokio::time::timeout_at(deadline - limit / 10, all_listeners_closed).await;
+        let end = deadline - limit / 10;
+        let closed = tokio::time::timeout_at(end, all_listeners_closed);
+        let _ = tokio::join!(closed, self.asides.ended(end));
         // What came in the last moments.
         let rest = deadline.saturating_duration_since(Instant::now());
         if !self.stages.flush(rest).await {
