@@ -31,22 +31,6 @@ async fn a_change_reaches_the_stream_and_an_immediate_fetch_sees_it_200_of_200()
         assert_eq!(event["version"], round + 2);
         assert_eq!(relay.json(&path, &token).await["version"], round + 2);
     }
-    // Each is timed up to its write, not up to a queue: nobody is there to be written to now.
-    let timed = async || relay.metric("ff_proxy_event_delay_seconds_count").await;
-    eventually("all are timed", async || timed().await == 200).await;
-    drop(stream);
-    let open = format!("ff_proxy_sdk_streams_open{{envID=\"{environment}\"}} 0");
-    eventually("the stream is gone", async || {
-        let text = relay.get("/metrics", None).await.text().await.unwrap();
-        text.contains(&open)
-    })
-    .await;
-    saas.toggle(&environment, FLAG, true);
-    eventually("another change", async || {
-        relay.json(&path, &token).await["version"] == 202
-    })
-    .await;
-    assert_eq!(timed().await, 200);
     delays.sort();
     println!(
         "from SaaS' change to the SDK's stream, refetch included: median {:?}",

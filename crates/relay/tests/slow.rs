@@ -79,3 +79,31 @@ async fn a_slow_reader_pays_alone() {
     assert_eq!(quick.event().await["version"], round + 1);
     relay.kill().await;
 }
+
+#[tokio::test]
+async fn an_event_is_timed_up_to_its_write_to_each_stream() {
+    let saas = simulator(1, 6).await;
+    let (relay, environment, key, token) = common::following(&saas, &[]).await;
+    let timed = async || metric(&relay, "ff_proxy_event_delay_seconds_count").await;
+    let open = format!("ff_proxy_sdk_streams_open{{envID=\"{environment}\"}}");
+    let path = format!("/client/env/{environment}/feature-configs/bool-flag-0");
+    let mut streams = Vec::new();
+    for written in [1, 3, 6] {
+        streams.push(relay.stream(&token, &key).await);
+        saas.toggle(&environment, "bool-flag-0", true);
+        for stream in &mut streams {
+            stream.event().await;
+        }
+        eventually("each write is timed", async || timed().await == written).await;
+    }
+    drop(streams);
+    eventually("no stream", async || metric(&relay, &open).await == 0).await;
+    // Nobody is there to be written to.
+    saas.toggle(&environment, "bool-flag-0", true);
+    eventually("another change", async || {
+        relay.json(&path, &token).await["version"] == 5
+    })
+    .await;
+    assert_eq!(timed().await, 6);
+    relay.stop().await;
+}

@@ -25,6 +25,7 @@ use crate::{
         chain,
         logs::{Throttle, Word},
     },
+    proxies::Proxies,
     settings::{TraceProtocol, TraceSettings},
 };
 
@@ -76,9 +77,12 @@ impl Exporter {
         if settings.protocol == TraceProtocol::Grpc {
             client = client.http2_prior_knowledge();
         }
-        if settings.is_local() {
-            client = client.no_proxy();
-        }
+        client = if settings.is_local() {
+            client.no_proxy()
+        } else {
+            let proxies = Proxies::of_process().map_err(|error| error.to_string())?;
+            proxies.apply(client)
+        };
         if let Some(path) = &settings.certificate {
             let found = Certificate::from_pem_bundle(&pem("CERTIFICATE", path)?);
             let found = found.map_err(|error| unusable("CERTIFICATE", path, &chain(&error)))?;

@@ -20,6 +20,7 @@ use crate::{
         chain,
         logs::{Throttle, Word},
     },
+    proxies::Proxies,
     settings::GcpProfiler,
 };
 
@@ -80,7 +81,9 @@ impl CloudProfiler {
     /// The HTTP client cannot be made.
     pub fn new(settings: &GcpProfiler, service: String) -> Result<Self, String> {
         let builder = || reqwest::Client::builder().connect_timeout(Duration::from_secs(10));
-        let http = builder().build().map_err(|error| chain(&error))?;
+        let proxies = Proxies::of_process().map_err(|error| error.to_string())?;
+        let http = proxies.apply(builder()).build();
+        let http = http.map_err(|error| chain(&error))?;
         // No proxy knows the machine's metadata server.
         let direct = builder().no_proxy().tls_certs_only([]).build();
         let direct = direct.map_err(|error| chain(&error))?;
