@@ -14,6 +14,7 @@ mod redis_part;
 mod start;
 mod streams;
 mod table;
+mod tls_part;
 mod wrk;
 
 use std::{path::PathBuf, process::Command, time::Duration};
@@ -59,6 +60,8 @@ enum Part {
     Http,
     /// Opening streams, memory of each, delivery of events
     Streams,
+    /// Memory of streams that are held over TLS
+    Tls,
     /// From nothing to ready, at three sizes
     Start,
     /// CPU and memory of a relay that nobody asks anything
@@ -82,6 +85,14 @@ enum Inner {
     /// The bare broadcast: `/stream` and `/publish`
     #[command(hide = true)]
     Broadcast,
+    /// The same over TLS
+    #[command(hide = true)]
+    BroadcastTls {
+        /// Its certificate
+        cert: PathBuf,
+        /// The key of that
+        key: PathBuf,
+    },
 }
 
 /// What all parts need to know.
@@ -95,10 +106,15 @@ struct Plan {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    // It has the only provider that is built in, but does not know that.
+    _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new()?;
     match args.inner {
         Some(Inner::Bare { answer }) => return runtime.block_on(bare::answers(&answer)),
         Some(Inner::Broadcast) => return runtime.block_on(bare::broadcasts()),
+        Some(Inner::BroadcastTls { cert, key }) => {
+            return runtime.block_on(bare::broadcasts_by_tls(&cert, &key));
+        }
         None => {}
     }
     let wants =
@@ -121,6 +137,9 @@ fn main() -> Result<()> {
     }
     if wants(Part::Streams) {
         runtime.block_on(streams::run(&plan))?;
+    }
+    if wants(Part::Tls) {
+        runtime.block_on(tls_part::run(&plan))?;
     }
     if wants(Part::Redis) {
         wrk::install()?;

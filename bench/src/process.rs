@@ -15,6 +15,8 @@ use crate::{Result, ask::ask};
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
+    /// Where a relay tells that it is ready: `ADMIN_PORT`, if it has one, as that never speaks TLS.
+    ready_at: u16,
     /// What a relay says, for when it does not start.
     log: Option<tempfile::NamedTempFile>,
 }
@@ -38,6 +40,8 @@ impl Server {
     /// The same, as soon as its process is there.
     pub(crate) fn spawn_relay(relay: &Path, saas: &str, more: &[(&str, &str)]) -> Result<Self> {
         let port = free_port()?;
+        let admin = more.iter().find(|(name, _)| *name == "ADMIN_PORT");
+        let ready_at = admin.map_or(Ok(port), |(_, port)| port.parse())?;
         let log = tempfile::NamedTempFile::new()?;
         let child = Command::new(relay)
             .env_clear()
@@ -56,6 +60,7 @@ impl Server {
         Ok(Self {
             child,
             port,
+            ready_at,
             log: Some(log),
         })
     }
@@ -69,9 +74,11 @@ impl Server {
         let mut line = String::new();
         let stdout = child.stdout.take().ok_or("no output")?;
         BufReader::new(stdout).read_line(&mut line)?;
+        let port = line.trim().parse()?;
         Ok(Self {
             child,
-            port: line.trim().parse()?,
+            port,
+            ready_at: port,
             log: None,
         })
     }
@@ -80,7 +87,7 @@ impl Server {
     pub(crate) async fn until_ready(&mut self, limit: Duration) -> Result<()> {
         let until = Instant::now() + limit;
         loop {
-            if let Ok(answer) = ask(self.port, "GET", "/readyz", &[], "").await
+            if let Ok(answer) = ask(self.ready_at, "GET", "/readyz", &[], "").await
                 && answer.status == 200
             {
                 return Ok(());
@@ -144,6 +151,6 @@ impl Server {
 
 /// A port that is free at every address: the relay binds them all, and connections of 127.0.0.1
 /// that wait for their last packets may still have a port that only looks free there.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("::", 0))?.local_addr()?.port())
 }
