@@ -278,3 +278,83 @@ async fn tls_1_1_is_refused() {
     assert_eq!((answer[0], &answer[5..]), (21, &[2, 70][..]), "{answer:?}");
     secure.relay.stop().await;
 }
+
+/// A stream that a client reads without any library between it and TLS.
+struct Raw {
+    socket: tokio_rustls::client::TlsStream<TcpStream>,
+    text: String,
+}
+
+impl Secure {
+    async fn raw(&self, token: &str) -> Raw {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let mut roots = rustls::RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(self.ca.pem().as_bytes());
+        roots.add(root.unwrap()).unwrap();
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        let socket = TcpStream::connect(("127.0.0.1", self.relay.port)).await;
+        let name = "localhost".try_into().unwrap();
+        let mut socket = connector.connect(name, socket.unwrap()).await.unwrap();
+        let key = self.saas.sdk_key(&self.saas.environments()[0]);
+        let request = format!(
+            "GET /stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nAPI-Key: {key}\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let text = String::new();
+        let mut raw = Raw { socket, text };
+        raw.until("\n:\n\n").await;
+        raw
+    }
+}
+
+impl Raw {
+    async fn until(&mut self, end: &str) {
+        while !self.text.contains(end) {
+            let mut buffer = [0; 4_096];
+            let read = tokio::time::timeout(common::DEADLINE, self.socket.read(&mut buffer));
+            let read = read.await.unwrap().unwrap();
+            assert!(read > 0, "it ended after {:?}", self.text);
+            self.text
+                .push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_left_hyper_speaks_tls_to_its_end() {
+    let secure = secure(None).await;
+    let token = secure.token().await;
+    let environment = &secure.saas.environments()[0];
+    let open =
+        |count: usize| format!("ff_proxy_sdk_streams_open{{envID=\"{environment}\"}} {count}");
+    let (mut stays, mut goes) = (secure.raw(&token).await, secure.raw(&token).await);
+    assert!(secure.metric(&open(2)).await);
+    let head = stays.text.split("\r\n\r\n").next().unwrap().to_lowercase();
+    assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+    assert!(head.contains("content-type: text/event-stream"), "{head}");
+    assert!(!head.contains("transfer-encoding"), "{head}");
+
+    // What a client may say on its way, though there is nothing to be said: other keys, bytes.
+    stays.socket.get_mut().1.refresh_traffic_keys().unwrap();
+    stays.socket.write_all(&[b'x'; 20_000]).await.unwrap();
+    stays.socket.flush().await.unwrap();
+    for version in 2..5 {
+        secure.toggle();
+        stays.until(&format!("\"version\":{version}")).await;
+    }
+
+    goes.socket.shutdown().await.unwrap();
+    eventually("one stream", async || secure.metric(&open(1)).await).await;
+
+    // The end is told, so that nobody takes it for one that somebody else made.
+    let Secure { relay, .. } = secure;
+    let stopped = tokio::spawn(relay.stop());
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(common::DEADLINE, stays.socket.read_to_end(&mut rest));
+    end.await.unwrap().unwrap();
+    drop(stays);
+    stopped.await.unwrap();
+}

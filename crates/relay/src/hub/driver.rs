@@ -1,5 +1,5 @@
-//! Moves a subscription's bytes to its client: over a plain socket taken out of hyper, over any
-//! other transport, or as a body that hyper sends (HTTP/2, and HTTP/1.1 over TLS).
+//! Moves a subscription's bytes to its client: over a socket taken out of hyper (HTTP/1.1, in clear or
+//! over TLS), or as a body that hyper sends (HTTP/2).
 //!
 //! One event is one write, and the next write waits until the kernel has sent the last: an SDK
 //! that parses what each read gives it never sees half an event.
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, interval_at, timeout},
 };
 
-use super::{End, Next, Subscription, queue::Write, wire::HEARTBEAT};
+use super::{End, Next, Subscription, channel::Channel, queue::Write, wire::HEARTBEAT};
 
 const BEAT: Write = Write {
     bytes: HEARTBEAT,
@@ -49,18 +49,40 @@ impl Default for Pace {
     }
 }
 
-/// Writes a whole stream to a socket: its head, a heartbeat, then events until it ends.
-/// Closing the socket is what tells the client of the end.
-pub async fn drive_socket(socket: TcpStream, head: Vec<u8>, stream: Subscription, pace: Pace) {
+/// Writes a whole stream to a socket: its head, a heartbeat, then events until it ends. Closing the
+/// socket is what tells the client of the end.
+pub async fn drive_socket(
+    socket: TcpStream,
+    mut channel: impl Channel,
+    head: Vec<u8>,
+    stream: Subscription,
+    pace: Pace,
+) {
     let socket_ref = socket2::SockRef::from(&socket);
     // Without these an event can wait for an acknowledgement, or be cut where it need not be.
     let _ = socket_ref.set_tcp_nodelay(true);
     let _ = socket_ref.set_tcp_notsent_lowat(1);
+    let end = drive(&socket, &mut channel, head, &stream, pace).await;
+    // It is told as far as that goes without waiting: the client may be the one that has gone.
+    let _ = socket.try_write(&channel.farewell());
+    if let Some(end) = end {
+        stream.ended(end);
+    }
+}
+
+/// Why the stream ended; nothing where the client has gone.
+async fn drive(
+    socket: &TcpStream,
+    channel: &mut impl Channel,
+    head: Vec<u8>,
+    stream: &Subscription,
+    pace: Pace,
+) -> Option<End> {
     let mut first = head;
     first.extend_from_slice(&HEARTBEAT);
-    if write(&socket, &first, pace.stall, true).await.is_err() {
-        return;
-    }
+    write(socket, &channel.seal(&first).ok()?, pace.stall, true)
+        .await
+        .ok()?;
     // Held streams are many, and each byte of one counts.
     drop(first);
     let mut heartbeat = interval_at(Instant::now() + pace.heartbeat, pace.heartbeat);
@@ -69,11 +91,11 @@ pub async fn drive_socket(socket: TcpStream, head: Vec<u8>, stream: Subscription
         let mut is_beat = false;
         let Write { bytes, received } = match stream.next() {
             Next::Send(write) => write,
-            Next::End(end) => return stream.ended(end),
+            Next::End(end) => return Some(end),
             Next::Wait => tokio::select! {
                 biased;
                 () = stream.woken() => continue,
-                () = closed(&socket) => return,
+                () = closed(socket, channel) => return None,
                 _ = heartbeat.tick() => {
                     is_beat = true;
                     BEAT
@@ -83,14 +105,14 @@ pub async fn drive_socket(socket: TcpStream, head: Vec<u8>, stream: Subscription
         // A reader that keeps reading has all of what was written so long ago, and heartbeats find
         // one that does not: most events then cost one call of the kernel instead of two.
         let all_sent = !is_beat && written.elapsed() > LONG_SENT;
-        let wrote = write(&socket, &bytes, pace.stall, all_sent).await;
+        let wrote = write(socket, &channel.seal(&bytes).ok()?, pace.stall, all_sent).await;
         written = Instant::now();
         if let Err(error) = wrote {
-            if error.kind() == io::ErrorKind::TimedOut {
+            let is_slow = error.kind() == io::ErrorKind::TimedOut;
+            if is_slow {
                 stream.too_slow();
-                stream.ended(End::TooSlow);
             }
-            return;
+            return is_slow.then_some(End::TooSlow);
         }
         stream.written(received);
     }
@@ -164,7 +186,7 @@ async fn sent(socket: &TcpStream) -> io::Result<()> {
 }
 
 /// Ends when the client has closed; what it sends is read and forgotten.
-async fn closed(socket: &TcpStream) {
+async fn closed(socket: &TcpStream, channel: &mut impl Channel) {
     loop {
         if socket.readable().await.is_err() {
             return;
@@ -173,6 +195,7 @@ async fn closed(socket: &TcpStream) {
         let mut scratch = [0; 256];
         match socket.try_read(&mut scratch) {
             Ok(0) => return,
+            Ok(read) if !channel.takes(&scratch[..read]) => return,
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
             _ => {}
         }

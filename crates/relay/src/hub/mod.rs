@@ -16,6 +16,7 @@ use std::{
 use ff_evaluation::Target;
 use tokio::sync::Notify;
 
+pub mod channel;
 pub mod driver;
 mod queue;
 #[cfg(test)]

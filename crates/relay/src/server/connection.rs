@@ -1,7 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2, in clear or over TLS, from its first byte to its end.
 //!
-//! A stream on plain HTTP/1.1 leaves hyper with its socket once its head is due: a held socket
-//! then costs a fraction of a held connection, and its driver controls every single write.
+//! A stream on HTTP/1.1 leaves hyper with its socket once its head is due: a held socket then costs a
+//! fraction of a held connection, and its driver controls every single write.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     App,
@@ -32,7 +32,10 @@ use super::{
     respond::{Answer, AnswerBody, Refusal},
     transport::{Activity, Tracked},
 };
-use crate::hub::driver::{body, drive_socket};
+use crate::hub::{
+    channel::{Clear, Sealed},
+    driver::{body, drive_socket},
+};
 
 /// Serves a socket to its end. What it goes through is each in a box of its own, so that the task of
 /// a held stream keeps the size of none of it.
@@ -43,19 +46,20 @@ pub async fn serve(
     permit: OwnedSemaphorePermit,
 ) {
     let _ = socket.set_nodelay(true);
-    match tls {
+    let driver = match tls {
         Some(tls) => Box::pin(serve_tls(app, socket, tls)).await,
-        None => {
-            let driver = Box::pin(serve_plain(app, socket)).await;
-            if let Some(driver) = driver {
-                driver.await;
-            }
-        }
+        None => Box::pin(serve_plain(app, socket)).await,
+    };
+    if let Some(driver) = driver {
+        driver.await;
     }
     drop(permit);
 }
 
-async fn serve_tls(app: Arc<App>, socket: TcpStream, tls: TlsAcceptor) {
+/// The driver of a stream that a connection became.
+type Driver = BoxFuture<'static, ()>;
+
+async fn serve_tls(app: Arc<App>, socket: TcpStream, tls: TlsAcceptor) -> Option<Driver> {
     let handshake = Box::pin(timeout(app.parts.limits.read, tls.accept(socket)));
     let stream = match handshake.await {
         Ok(Ok(stream)) => stream,
@@ -63,28 +67,34 @@ async fn serve_tls(app: Arc<App>, socket: TcpStream, tls: TlsAcceptor) {
             app.parts.metrics.tls_handshake_failed();
             let error = failed.map_or_else(|_| "it took too long".into(), describe);
             tracing::debug!(error, "a TLS handshake failed");
-            return;
+            return None;
         }
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         Box::pin(serve_http2(app, stream)).await;
-    } else {
-        Box::pin(serve_http1(app, stream, |_, _, _| None)).await;
+        return None;
     }
+    let pace = app.parts.pace;
+    let drive = |stream: TlsStream<TcpStream>, head, accepted: Box<Accepted>| -> Option<Driver> {
+        let (socket, session) = stream.into_inner();
+        let (socket, channel) = (reregister(socket)?, Sealed::new(session));
+        let driven = drive_socket(socket, channel, head, accepted.subscription, pace);
+        Some(Box::pin(driven))
+    };
+    Box::pin(serve_http1(app, stream, drive)).await
 }
 
-/// The driver of a stream that the connection became.
-async fn serve_plain(app: Arc<App>, socket: TcpStream) -> Option<BoxFuture<'static, ()>> {
+async fn serve_plain(app: Arc<App>, socket: TcpStream) -> Option<Driver> {
     let speaks = Box::pin(timeout(app.parts.limits.idle, speaks_http2(&socket)));
     if speaks.await.unwrap_or(false) {
         Box::pin(serve_http2(app, socket)).await;
         return None;
     }
     let pace = app.parts.pace;
-    let drive = |socket, head, accepted: Box<Accepted>| -> Option<BoxFuture<'static, ()>> {
-        let Accepted { subscription, .. } = *accepted;
+    let drive = |socket, head, accepted: Box<Accepted>| -> Option<Driver> {
         let socket = reregister(socket)?;
-        Some(Box::pin(drive_socket(socket, head, subscription, pace)))
+        let driven = drive_socket(socket, Clear, head, accepted.subscription, pace);
+        Some(Box::pin(driven))
     };
     serve_http1(app, socket, drive).await
 }
@@ -113,15 +123,13 @@ fn take(slot: &Slot) -> Option<Box<Accepted>> {
 }
 
 /// HTTP/1.1. `drive` takes over the transport of an accepted stream, which goes on as what this
-/// returns; where it cannot (TLS), the stream is a body of hyper's.
-async fn serve_http1<IO, D>(app: Arc<App>, io: IO, drive: D) -> Option<BoxFuture<'static, ()>>
+/// returns.
+async fn serve_http1<IO, D>(app: Arc<App>, io: IO, drive: D) -> Option<Driver>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    D: Fn(IO, Vec<u8>, Box<Accepted>) -> Option<BoxFuture<'static, ()>>,
-    IO: TakesOver,
+    D: Fn(IO, Vec<u8>, Box<Accepted>) -> Option<Driver>,
 {
     let slot = Slot::default();
-    let feeds = Feeds::default();
     let activity = Arc::new(Activity::default());
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let reply = match app.handle(request) {
@@ -132,20 +140,14 @@ where
             Handling::Waiting(reply) => reply,
         };
         let busy = activity.begin();
-        let (pace, slot, feeds) = (app.parts.pace, slot.clone(), feeds.clone());
+        let slot = slot.clone();
         let answer: BoxFuture<'static, _> = Box::pin(async move {
             let _busy = busy;
             match reply.await {
                 Reply::Answer(answer) => Ok(answer),
-                Reply::Stream(accepted) if IO::TAKES_OVER => {
+                Reply::Stream(accepted) => {
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted);
                     std::future::pending().await
-                }
-                Reply::Stream(accepted) => {
-                    let mut answer = feeds.stream(*accepted, pace);
-                    let close = http::HeaderValue::from_static("close");
-                    answer.headers_mut().insert(http::header::CONNECTION, close);
-                    Ok(answer)
                 }
             }
         });
@@ -160,9 +162,7 @@ where
         .serve_connection(TokioIo::new(Tracked::new(io)), service);
 
     let finished = std::future::poll_fn(|cx| {
-        let ended = Pin::new(&mut connection).poll_without_shutdown(cx);
-        feeds.poll(cx);
-        match ended {
+        match Pin::new(&mut connection).poll_without_shutdown(cx) {
             Poll::Ready(_) => Poll::Ready(None),
             // hyper may still have bytes of the answer before, and gives them to nobody.
             Poll::Pending => match take(&slot) {
@@ -175,11 +175,8 @@ where
         accepted = finished => accepted,
         () = idle_while_draining(&app, &activity) => {
             Pin::new(&mut connection).graceful_shutdown();
-            let _ = std::future::poll_fn(|cx| {
-                let ended = Pin::new(&mut connection).poll_without_shutdown(cx);
-                feeds.poll(cx);
-                ended
-            }).await;
+            let ended = |cx: &mut Context<'_>| Pin::new(&mut connection).poll_without_shutdown(cx);
+            let _ = std::future::poll_fn(ended).await;
             None
         }
     };
@@ -290,19 +287,6 @@ impl Feeds {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<BoxFuture<'static, ()>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a stream can take over this transport.
-trait TakesOver {
-    const TAKES_OVER: bool;
-}
-
-impl TakesOver for TcpStream {
-    const TAKES_OVER: bool = true;
-}
-
-impl TakesOver for tokio_rustls::server::TlsStream<TcpStream> {
-    const TAKES_OVER: bool = false;
 }
 
 /// The head of a stream's answer. Its end is the connection's end: no length, no chunks.
