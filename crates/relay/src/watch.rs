@@ -73,6 +73,11 @@ impl SecretFile {
 
     /// What it held when it was last read; none: nothing that is a secret.
     pub fn now(&self) -> Option<Secret> {
+        self.now_or_empty().flatten()
+    }
+
+    /// As [`Self::now`], for a file that may be empty, which then is what it says: `Some(None)`.
+    pub fn now_or_empty(&self) -> Option<Option<Secret>> {
         secret(self.file.contents()).ok()
     }
 
@@ -81,28 +86,45 @@ impl SecretFile {
     pub async fn next(&mut self) -> Secret {
         loop {
             match secret(self.file.changed().await) {
-                Ok(secret) => return secret,
-                Err(reason) => tracing::error!(
-                    setting = self.setting,
-                    reason,
-                    "the file holds no secret any more; the one before stays in use"
-                ),
+                Ok(Some(secret)) => return secret,
+                Ok(None) => self.report("it is empty"),
+                Err(reason) => self.report(&reason),
             }
         }
     }
+
+    /// As [`Self::next`], for a file that may be empty. One that is gone says nothing: a mount
+    /// comes and goes.
+    pub async fn next_or_empty(&mut self) -> Option<Secret> {
+        loop {
+            match secret(self.file.changed().await) {
+                Ok(secret) => return secret,
+                Err(reason) => self.report(&reason),
+            }
+        }
+    }
+
+    fn report(&self, reason: &str) {
+        tracing::error!(
+            setting = self.setting,
+            reason,
+            "the file holds no secret any more; the one before stays in use"
+        );
+    }
 }
 
-fn secret(contents: &[Content]) -> Result<Secret, String> {
+/// The secret that a file holds; none: it is empty.
+fn secret(contents: &[Content]) -> Result<Option<Secret>, String> {
     let content = match contents.first() {
         Some(Ok(content)) => content,
         Some(Err(error)) => return Err(format!("it cannot be read: {error}")),
         None => return Err("it was not read".into()),
     };
     let text = std::str::from_utf8(content).map_err(|_| "it is not text".to_owned())?;
-    match without_line_end(text) {
-        "" => Err("it is empty".into()),
-        text => Ok(Secret::new(text)),
-    }
+    Ok(match without_line_end(text) {
+        "" => None,
+        text => Some(Secret::new(text)),
+    })
 }
 
 fn read_all(paths: &[PathBuf]) -> Vec<Content> {
@@ -149,6 +171,29 @@ mod tests {
         assert_eq!(next(&mut watched).await, [Ok(b"three".to_vec())]);
         std::fs::remove_file(at("key")).unwrap();
         assert_eq!(next(&mut watched).await, [Err(io::ErrorKind::NotFound)]);
+    }
+
+    #[tokio::test]
+    async fn an_emptied_file_is_told_where_it_may_be_empty_and_a_lost_one_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "one\n").unwrap();
+        let mut strict = SecretFile::new("STRICT_FILE", path.clone(), EVERY);
+        let mut lax = SecretFile::new("LAX_FILE", path.clone(), EVERY);
+        assert_eq!(lax.now_or_empty(), Some(Some(Secret::new("one"))));
+        std::fs::remove_file(&path).unwrap();
+        let within = Duration::from_secs(20);
+        let silent = tokio::time::timeout(20 * EVERY, lax.next_or_empty()).await;
+        assert!(silent.is_err() && lax.now_or_empty().is_none());
+        std::fs::write(&path, "\n").unwrap();
+        let told = tokio::time::timeout(within, lax.next_or_empty()).await;
+        assert_eq!(told.unwrap(), None);
+        assert_eq!((lax.now_or_empty(), lax.now()), (Some(None), None));
+        let silent = tokio::time::timeout(20 * EVERY, strict.next()).await;
+        assert!(silent.is_err());
+        std::fs::write(&path, "two").unwrap();
+        let told = tokio::time::timeout(within, strict.next()).await;
+        assert_eq!(told.unwrap(), Secret::new("two"));
     }
 
     #[tokio::test]

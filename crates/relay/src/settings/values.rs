@@ -168,6 +168,9 @@ impl<'a> Values<'a> {
     }
 
     /// The secret `name`, or what the file that `<name>_FILE` names holds, and that file's path.
+    ///
+    /// An empty file is a fault, but for a previous secret: a mounted secret has that entry all the
+    /// time, and between rotations there is nothing to put there.
     pub(super) fn secret(&mut self, name: &'static str) -> (Option<Secret>, Option<PathBuf>) {
         let file = format!("{name}_FILE");
         let Some(path) = self.path(&file) else {
@@ -176,7 +179,12 @@ impl<'a> Values<'a> {
         if self.has(name) {
             self.fault(name, format!("and {file} are both set; set one of them"));
         }
+        if name == "PROXY_KEY" && self.is_offline() {
+            // Nobody is to be asked with it, so it may be missing where there is no network.
+            return (None, None);
+        }
         let secret = match self.file(&file, &path).as_deref().map(without_line_end) {
+            Some("") if name == "AUTH_SECRET_PREVIOUS" => None,
             Some("") => {
                 self.fault_of(&file, "the file is empty");
                 None
@@ -184,6 +192,11 @@ impl<'a> Values<'a> {
             content => content.map(Secret::new),
         };
         (secret, Some(path))
+    }
+
+    /// `OFFLINE`; what is wrong with it is noted by whoever reads the mode.
+    fn is_offline(&self) -> bool {
+        self.text("OFFLINE").as_deref().and_then(boolean) == Some(true)
     }
 
     /// The content of the file at `path`, which `name` holds; a fault where it cannot be read.
@@ -252,6 +265,50 @@ mod tests {
         for text in ["yes", "on", "tRUE", " true", "2", "no", ""] {
             assert_eq!(boolean(text), None, "{text}");
         }
+    }
+
+    fn secret_of(
+        name: &'static str,
+        offline: &str,
+        content: Option<&str>,
+    ) -> (Option<Secret>, bool, usize) {
+        let file = format!("{name}_FILE");
+        let get = |asked: &str| match asked {
+            "OFFLINE" => Some(offline.to_owned()),
+            _ => (asked == file).then(|| "/secret".to_owned()),
+        };
+        let read = |_: &Path| {
+            content
+                .map(str::to_owned)
+                .ok_or(io::ErrorKind::NotFound.into())
+        };
+        let mut values = Values::merge(BTreeMap::new(), &get, &read);
+        let (secret, path) = values.secret(name);
+        (secret, path.is_some(), values.faults.len())
+    }
+
+    #[test]
+    fn an_empty_file_is_no_previous_secret_and_is_followed_and_a_fault_of_any_other() {
+        for empty in ["", "\n", "\r\n"] {
+            let previous = secret_of("AUTH_SECRET_PREVIOUS", "", Some(empty));
+            assert_eq!(previous, (None, true, 0));
+            for name in ["AUTH_SECRET", "PROXY_KEY"] {
+                assert_eq!(secret_of(name, "", Some(empty)), (None, true, 1), "{name}");
+            }
+        }
+        let some = secret_of("AUTH_SECRET_PREVIOUS", "", Some("s\n"));
+        assert_eq!(some, (Some(Secret::new("s")), true, 0));
+        let missing = secret_of("AUTH_SECRET_PREVIOUS", "", None);
+        assert_eq!(missing, (None, true, 1));
+    }
+
+    #[test]
+    fn offline_reads_no_proxy_key() {
+        assert_eq!(secret_of("PROXY_KEY", "true", None), (None, false, 0));
+        for online in ["", "false", "nonsense"] {
+            assert_eq!(secret_of("PROXY_KEY", online, None), (None, true, 1));
+        }
+        assert_eq!(secret_of("AUTH_SECRET", "true", None), (None, true, 1));
     }
 
     #[test]
