@@ -550,7 +550,7 @@ async fn a_start_stops_at_files_that_do_not_parse_and_names_all_of_them() {
         "{said}"
     );
     assert!(
-        said.contains("targets.json, line 1, column 2, field [0].identifier"),
+        said.contains("targets.json, line 1, column 17, field [0].identifier"),
         "{said}"
     );
     let said = refusal(Path::new("/nowhere/to/be/found")).await;

@@ -36,11 +36,42 @@ pub fn lines(faults: &[FileFault]) -> String {
 
 /// Line and column, from 1, of a byte of a text.
 pub(super) fn place_of(text: &[u8], at: usize) -> (usize, usize) {
-    let before = &text[..at.min(text.len())];
-    let line_start = before.iter().rposition(|&byte| byte == b'\n');
-    let line = before.split(|&byte| byte == b'\n').count();
-    let column = before.len() - line_start.map_or(0, |start| start + 1) + 1;
-    (line, column)
+    Cursor::new(text).place_of(at)
+}
+
+/// Finds lines and columns of bytes that are asked for in their order, in one walk.
+pub(super) struct Cursor<'t> {
+    text: &'t [u8],
+    at: usize,
+    line: usize,
+    line_start: usize,
+}
+
+impl<'t> Cursor<'t> {
+    pub(super) fn new(text: &'t [u8]) -> Self {
+        Self {
+            text,
+            at: 0,
+            line: 1,
+            line_start: 0,
+        }
+    }
+
+    /// Line and column, from 1, of a byte that is not before the one asked for last.
+    pub(super) fn place_of(&mut self, at: usize) -> (usize, usize) {
+        let at = at.min(self.text.len());
+        let passed = self.text.get(self.at..at).unwrap_or_default();
+        for (offset, _) in passed
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'\n')
+        {
+            self.line += 1;
+            self.line_start = self.at + offset + 1;
+        }
+        self.at = self.at.max(at);
+        (self.line, self.at - self.line_start + 1)
+    }
 }
 
 /// Where in a file something is that has a place within a part of it which begins at `start`.
@@ -67,6 +98,7 @@ mod tests {
     #[test]
     fn places_count_from_one() {
         let text = b"ab\ncd\n\ne";
+        let mut cursor = Cursor::new(text);
         for (at, place) in [
             (0, (1, 1)),
             (1, (1, 2)),
@@ -75,6 +107,7 @@ mod tests {
             (99, (4, 2)),
         ] {
             assert_eq!(place_of(text, at), place, "{at}");
+            assert_eq!(cursor.place_of(at), place, "{at}");
         }
         assert_eq!(within((5, 3), (1, 4)), (5, 6));
         assert_eq!(within((5, 3), (2, 4)), (6, 4));

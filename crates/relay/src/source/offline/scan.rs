@@ -1,9 +1,14 @@
 //! What the directory looks like from outside: enough to tell, without reading a file, whether an
 //! environment changed.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
-use super::load::{FILES, Folder, folders};
+use super::load::{FILES, Folder, folders_and_others};
 use crate::state::EnvironmentId;
 
 /// One file: which, how large and since when. A file that is replaced is another one.
@@ -48,12 +53,14 @@ impl Print {
 }
 
 /// All environments of a directory, with what each looks like.
-pub(super) fn scan(directory: &Path) -> io::Result<BTreeMap<EnvironmentId, (Folder, Print)>> {
-    let folders = folders(directory)?.into_iter();
-    Ok(folders
-        .map(|folder| {
-            let print = Print::of(&folder.path);
-            (folder.id.clone(), (folder, print))
-        })
-        .collect())
+type Found = BTreeMap<EnvironmentId, (Folder, Print)>;
+
+/// The environments of a directory, and the folders that are called much like theirs.
+pub(super) fn scan(directory: &Path) -> io::Result<(Found, Vec<PathBuf>)> {
+    let (folders, others) = folders_and_others(directory)?;
+    let found = folders.into_iter().map(|folder| {
+        let print = Print::of(&folder.path);
+        (folder.id.clone(), (folder, print))
+    });
+    Ok((found.collect(), others))
 }

@@ -1,7 +1,7 @@
 //! Files as people break them.
 
 use super::*;
-use crate::source::offline::fault::lines;
+use crate::{source::offline::fault::lines, state::KeyHash};
 
 const FLAG: &str = r#"{
   "feature": "f", "kind": "boolean", "state": "on", "offVariation": "a",
@@ -96,7 +96,27 @@ fn faults_name_file_line_column_and_field() {
         (
             TARGETS,
             "[\n  {\"identifier\": 7}]".into(),
-            "targets.json, line 2, column 3, field [0].identifier: `identifier` is of the wrong type",
+            "targets.json, line 2, column 18, field [0].identifier: `identifier` is of the wrong type",
+        ),
+        (
+            TARGETS,
+            "[{},\n{\n\"identifier\": \"t\",\n\"attributes\":\n 7}]".into(),
+            "targets.json, line 5, column 2, field [1].attributes: `attributes` is of the wrong type",
+        ),
+        (
+            TARGETS,
+            "[{\n\"identifier\": \"t\", \"attributes\": {\n\"a\": [1,\n 1e999]}}]".into(),
+            "targets.json, line 4, column 2, field [0].attributes.a[1]: a number is beyond a double",
+        ),
+        (
+            GROUPS,
+            "[{\"identifier\": \"g\",\n\"servingRules\": [{},\n null]}]".into(),
+            "segments.json, line 3, column 5, field [0].servingRules[1]: invalid type: null, expected an object with clauses",
+        ),
+        (
+            GROUPS,
+            "[{\"identifier\": \"f\"},\n {\n \"identifier\": \"\"}]".into(),
+            "segments.json, line 3, column 16, field [1].identifier: it is missing or empty",
         ),
         (
             FLAGS,
@@ -140,4 +160,79 @@ fn what_is_not_a_file_is_no_trap() {
         text.contains("it is not a file") && text.contains("leads nowhere"),
         "{text}"
     );
+}
+
+#[test]
+fn what_is_hardly_meant_so_is_told_and_loaded() {
+    let odd = r#"[
+{"feature": "f", "state": "ON", "offVariation": "a",
+ "variations": [{"identifier": "a"}, null],
+ "defaultServe": {"variation": "\u0061"}},
+{"feature": "g", "offVariation": "b", "variations": [{"identifier": "a"}],
+ "defaultServe": {"distribution": {"variations": [{"variation": "a"}, {"variation": "c"}]}},
+ "variationToTargetMap": [null, {"variation": "d"}],
+ "rules": [{"clauses": [{"op": "segmentMatch"}, {"op": "is"}],
+            "serve": {"variation": "e"}}]},
+{"feature": "f", "state": "off", "defaultServe": null}]"#;
+    let groups = r#"[{"identifier": "g", "rules": [{"op": "In"}],
+ "servingRules": [{"clauses": [{"attribute": "a"}]}]}]"#;
+    let loaded = load(&[
+        (FLAGS, odd),
+        (GROUPS, groups),
+        (KEYS, "[\n\"hunter2\"]"),
+        (
+            TARGETS,
+            "[{},\n{\"identifier\": \"t\"},\n{\"identifier\": \"t\"}]",
+        ),
+    ]);
+    let loaded = loaded.unwrap();
+    assert_eq!(loaded.prepared.flags.unwrap().list().len(), 3);
+    let told = loaded.doubts.told.iter().map(|doubt| {
+        let text = doubt.to_string();
+        let (_, text) = text.rsplit_once("env-e/").unwrap();
+        text.to_owned()
+    });
+    let told: Vec<String> = told.collect();
+    let expected = [
+        "auth_config.json, line 2, column 1, field [0]: ignored: it is not the SHA-256",
+        "feature_config.json, line 10, column 13, field [2].feature: \"f\" is listed before, at line 2, field [0]; the last",
+        "feature_config.json, line 2, column 27, field [0].state: \"ON\" is neither",
+        "feature_config.json, line 5, column 1, field [1].state: \"\" is neither",
+        "feature_config.json, line 5, column 34, field [1].offVariation: the flag has no variation \"b\"",
+        "feature_config.json, line 6, column 85, field [1].defaultServe.distribution.variations[1].variation: the flag has no",
+        "feature_config.json, line 7, column 47, field [1].variationToTargetMap[1].variation: the flag has no",
+        "feature_config.json, line 9, column 36, field [1].rules[0].serve.variation: the flag has no variation \"e\"",
+        "feature_config.json, line 8, column 56, field [1].rules[0].clauses[1].op: there is no operator \"is\"",
+        "segments.json, line 1, column 39, field [0].rules[0].op: there is no operator \"In\"",
+        "segments.json, line 1, column 2, field [0].servingRules[0].clauses[0].op: there is no operator \"\"",
+        "targets.json, line 1, column 2, field [0].identifier: ignored",
+        "targets.json, line 3, column 16, field [2].identifier: \"t\" is listed before, at line 2, field [1]",
+    ];
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{told}\nis not\n{expected}");
+    }
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    assert!(!told[0].contains("hunter2"));
+    let fine = load(&[(FLAGS, &format!("[{FLAG}]"))]).unwrap();
+    assert!(fine.doubts.told.is_empty(), "{:?}", fine.doubts);
+    let many = vec!["{}"; 1_000].join(",");
+    let many = load(&[(TARGETS, &format!("[{many}]"))]).unwrap();
+    assert_eq!((many.doubts.told.len(), many.doubts.more), (20, 980));
+}
+
+#[test]
+fn copies_beside_an_environment_are_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = ["env-8f2c0e5a-0b1c-4b7e-9d7e-111111111111", "env-Prod_1"];
+    let bad = ["env-prod (copy)", "env-prod.bak", "env-prod~", "env-é"];
+    for name in good.iter().chain(&bad).chain(&["env-", "other"]) {
+        fs::create_dir(directory.path().join(name)).unwrap();
+    }
+    fs::write(directory.path().join("env-file"), "").unwrap();
+    let (folders, others) = folders_and_others(directory.path()).unwrap();
+    let names = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let found: Vec<_> = folders.iter().map(|folder| names(&folder.path)).collect();
+    assert_eq!(found, good);
+    let others: Vec<_> = others.iter().map(names).collect();
+    assert_eq!(others, [&["env-"], &bad[..]].concat());
 }
