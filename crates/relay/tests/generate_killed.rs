@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use common::{DEADLINE, eventually, simulator, start, tuning};
+use common::{DEADLINE, eventually, process::Printed, simulator, start, tuning};
 use ff_redis_servers::Port;
 use ff_saas_sim::Simulator;
 use serde_json::Value;
@@ -22,13 +22,19 @@ const FLAG: &str = "bool-flag-0";
 /// Kills by how many environments have been written, or by how much of the exchange is seen.
 const ROUNDS: usize = 8;
 
-fn generate(saas: &Simulator, directory: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_ff-relay"))
+fn command(saas: &Simulator, directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ff-relay"));
+    command
         .env_clear()
         .env("GENERATE_OFFLINE_CONFIG", "true")
         .env("CLIENT_SERVICE", saas.url())
         .env("PROXY_KEY", saas.proxy_key())
-        .env("CONFIG_DIR", directory)
+        .env("CONFIG_DIR", directory);
+    command
+}
+
+fn generate(saas: &Simulator, directory: &Path) -> Child {
+    command(saas, directory)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -160,6 +166,46 @@ async fn a_directory_that_is_ours_is_old_or_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_is_shared_is_old_or_new_or_refused() {
     killed_amid(true).await;
+}
+
+/// Asked with SIGTERM, unlike a kill, it tidies up behind itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_to_stop_while_it_writes_leaves_what_was_there() {
+    for shared in [false, true] {
+        let saas = simulator(ENVIRONMENTS, 6).await;
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("config");
+        fs::create_dir(&directory).unwrap();
+        if shared {
+            fs::create_dir(directory.join(".git")).unwrap();
+        }
+        let at_work = if shared { &directory } else { place.path() };
+        let mut before = finish(&saas, &directory);
+        let mut stopped = 0;
+        for _ in 0..ROUNDS {
+            for environment in saas.environments() {
+                saas.toggle(&environment, FLAG, false);
+            }
+            let (mut run, printed) = Printed::of(&mut command(&saas, &directory));
+            let began = Instant::now();
+            while begun(at_work) < 2 && run.runs() {
+                assert!(began.elapsed() < DEADLINE, "the run goes on for ever");
+            }
+            run.terminate().unwrap();
+            let ended = run.wait().unwrap();
+            let after = before + i64::from(ended.success());
+            assert!(versions(&directory).iter().all(|version| *version == after));
+            assert_eq!((judged(&directory), begun(at_work)), (Ok(()), 0));
+            if !ended.success() {
+                assert_eq!(ended.code(), Some(1));
+                let said = "interrupted; nothing was written";
+                eventually("it says so", async || printed.says(said)).await;
+                stopped += 1;
+            }
+            before = finish(&saas, &directory);
+        }
+        assert!(stopped >= ROUNDS / 4, "only {stopped} runs were stopped");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,18 +1,17 @@
 //! `GENERATE_OFFLINE_CONFIG=true`: fetches everything with the proxy key, writes the directory that
 //! offline mode serves, says what it wrote, and ends.
 
-use std::{
-    io::{IsTerminal as _, Write},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, pin::pin, sync::Arc, time::Duration};
+
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 
 use super::{RunError, Signals, Tuning, client};
 use crate::{
     settings::Settings,
     source::{
         backoff::Backoff,
-        offline::generate::{self, Written},
+        offline::generate::{self, Course, WriteError, Written},
         upstream::{
             client::{Observer, UpstreamError},
             fetch::{FetchError, Fetcher},
@@ -20,6 +19,10 @@ use crate::{
     },
     state::{Change, Relay, prepare::Prepared},
 };
+
+mod progress;
+
+use progress::{Phase, Progress};
 
 /// A fetch that fails is tried again so often: a person or a job is waiting.
 const ATTEMPTS: u32 = 5;
@@ -53,18 +56,55 @@ pub async fn generate(
     }
     let directory = settings.config_dir.clone();
     let origin = settings.client_service.to_string();
-    let write = move || generate::write(&directory, &fetched, &origin);
-    let written = tokio::task::spawn_blocking(write).await;
-    let written = written.map_err(|error| RunError::Generate(error.to_string()))?;
-    let written = written.map_err(|error| {
-        RunError::Generate(format!(
-            "{error}; set CONFIG_DIR to a directory that can be written"
-        ))
-    })?;
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    let write = move || {
+        let of = Some(fetched.len() as u64);
+        let progress = Progress::new(Phase::Writing, of);
+        let course = Course {
+            wrote: &|count| progress.show(count as u64, of),
+            is_stopped: &|| asked.is_cancelled(),
+        };
+        generate::write(&directory, &fetched, &origin, &course)
+    };
+    let written = heeding(tokio::task::spawn_blocking(write), signals, &stop).await?;
     let told = out.write_all(summary(settings, &written).as_bytes());
     // Whoever closed our output is not interested: the directory is written all the same.
     let _ = told.and_then(|()| out.flush());
     Ok(())
+}
+
+/// Waits for what is being written: the first signal asks it to stop where nothing is half done, and
+/// the second goes without it.
+async fn heeding(
+    written: impl Future<Output = Result<Result<Written, WriteError>, JoinError>>,
+    signals: &Signals,
+    stop: &CancellationToken,
+) -> Result<Written, RunError> {
+    let mut written = pin!(written);
+    let asked = async {
+        signals.first().await;
+        stop.cancel();
+        signals.second().await;
+    };
+    let written = tokio::select! {
+        biased;
+        written = &mut written => written,
+        () = asked => {
+            let at_once = "interrupted amid the writing: what was there is served as before, or refused \
+                           as of two runs; run it again";
+            return Err(RunError::Generate(at_once.into()));
+        }
+    };
+    let written = written.map_err(|error| RunError::Generate(error.to_string()))?;
+    written.map_err(|error| {
+        let more = match error {
+            WriteError::Refused { .. } => "; set CONFIG_DIR to a directory that can be written",
+            WriteError::Stopped => "; nothing was written",
+            _ => "",
+        };
+        RunError::Generate(format!("{error}{more}"))
+    })
 }
 
 /// Every page, with patience for what passes.
@@ -73,9 +113,9 @@ async fn fetch(fetcher: &Arc<Fetcher>, tuning: &Tuning) -> Result<Vec<Prepared>,
     let mut backoff = Backoff::new(intervals.first_retry, intervals.most_retry);
     let mut attempt = 1;
     loop {
-        let progress = Progress::new();
+        let progress = Progress::new(Phase::Fetching, None);
         let fetched = fetcher
-            .everything_telling(|page, of| progress.show(page, of))
+            .everything_telling(|page, of| progress.show(page, Some(of)))
             .await;
         drop(progress);
         let error = match fetched {
@@ -110,6 +150,13 @@ fn summary(settings: &Settings, written: &Written) -> String {
     for id in &written.removed {
         text += &format!("env-{id}: removed\n");
     }
+    for left in &written.left {
+        text += &format!(
+            "{}: left, and served, although the proxy key does not cover it: {}\n",
+            left.path.display(),
+            left.why
+        );
+    }
     let how = if written.at_once {
         "at once"
     } else {
@@ -123,39 +170,6 @@ fn summary(settings: &Settings, written: &Written) -> String {
     text
 }
 
-/// A bar on a terminal; nothing elsewhere.
-struct Progress(bool);
-
-impl Progress {
-    fn new() -> Self {
-        Self(std::io::stderr().is_terminal())
-    }
-
-    fn show(&self, page: u64, of: u64) {
-        if self.0 {
-            let _ = write!(std::io::stderr(), "\r{}", bar(page, of));
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.0 {
-            // The line is free again for what comes next.
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-fn bar(page: u64, of: u64) -> String {
-    const WIDTH: u64 = 30;
-    let filled = (page * WIDTH).checked_div(of).unwrap_or(WIDTH).min(WIDTH);
-    let cells: String = (0..WIDTH)
-        .map(|cell| if cell < filled { '█' } else { '░' })
-        .collect();
-    format!("fetching {cells} page {page} of {of}")
-}
-
 /// Counts nothing: nobody scrapes a process that ends.
 pub struct Uncounted;
 
@@ -167,13 +181,24 @@ impl Observer for Uncounted {
 
 #[cfg(test)]
 mod tests {
-    use super::bar;
+    use super::*;
 
-    #[test]
-    fn a_bar_fills() {
-        assert!(bar(1, 2).contains("███████████████░░░░░░░░░░░░░░░ page 1 of 2"));
-        for (page, of) in [(0, 0), (3, 3), (7, 3)] {
-            assert!(!bar(page, of).contains('░'), "{page} {of}");
-        }
+    #[tokio::test]
+    async fn a_run_that_writes_is_asked_to_stop_first_and_not_waited_for_when_asked_again() {
+        let (signals, stop) = (Signals::default(), CancellationToken::new());
+        let ends = async {
+            stop.cancelled().await;
+            Ok(Err(WriteError::Stopped))
+        };
+        signals.tell();
+        let said = heeding(ends, &signals, &stop).await.unwrap_err();
+        assert_eq!(said.to_string(), "interrupted; nothing was written");
+        signals.tell();
+        let hangs = std::future::pending();
+        let said = heeding(hangs, &signals, &stop).await.unwrap_err();
+        assert!(said.to_string().contains("run it again"), "{said}");
+        // One that is done already is done.
+        let done = std::future::ready(Ok(Ok(Written::default())));
+        assert!(heeding(done, &signals, &stop).await.is_ok());
     }
 }

@@ -6,11 +6,8 @@
 //! mount or holds files of others. Then it is one for each environment, under a [`mark`].
 
 use std::{
-    fmt::Write as _,
     fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use rustix::{
@@ -19,7 +16,8 @@ use rustix::{
 };
 
 use super::{
-    load::{FLAGS, FOLDER, GROUPS, KEYS, TARGETS, folders},
+    fault::FileFault,
+    load::{FOLDER, is_identifier},
     mark,
 };
 use crate::state::{
@@ -29,8 +27,17 @@ use crate::state::{
     prepare::Prepared,
 };
 
+mod files;
+mod own;
+
+use files::{sync, write_environment};
+pub use own::Foreign;
+use own::{clean, remove, survey};
+
 /// Half-written folders of ours end so, followed by the number of the process.
 const UNFINISHED: &str = ".ff-relay-unfinished-";
+/// And so, behind that, what was taken from its place where there is no exchange in one step.
+const FORMER: &str = ".former";
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -39,6 +46,8 @@ pub struct Written {
     pub environments: Vec<Summary>,
     /// Environments that are no more.
     pub removed: Vec<EnvironmentId>,
+    /// Folders that offline mode takes for environments, and that were not made by this.
+    pub left: Vec<Foreign>,
     /// The directory was exchanged as a whole, and not by environment.
     pub at_once: bool,
 }
@@ -58,37 +67,91 @@ pub struct Summary {
 
 /// Why nothing was written, or not all.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: {error}", path.display())]
-pub struct WriteError {
-    /// What could not be written.
-    pub path: PathBuf,
-    /// Why.
-    pub error: io::Error,
+pub enum WriteError {
+    /// The file system refuses.
+    #[error("cannot write {}: {error}", path.display())]
+    Refused {
+        /// What could not be written.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// There is something in the place of an environment that is not ours to replace.
+    #[error("{}; move it elsewhere, as what this did not write it does not replace", in_the_way(.0))]
+    InTheWay(Vec<Foreign>),
+    /// Targets of people that are to be kept cannot be.
+    #[error("cannot keep the targets of {0}; correct the file, or remove it")]
+    Targets(FileFault),
+    /// An environment that offline mode would not take for one.
+    #[error("an environment is called {0}, which cannot be the name of a folder")]
+    Name(EnvironmentId),
+    /// It was asked to stop, and the directory is what it was.
+    #[error("interrupted")]
+    Stopped,
+}
+
+fn in_the_way(foreign: &[Foreign]) -> String {
+    let each = foreign.iter();
+    let each =
+        each.map(|foreign| format!("{} is in the way: {}", foreign.path.display(), foreign.why));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// What a run tells while it writes, and is told.
+pub struct Course<'c> {
+    /// Is told how many environments are written, after each.
+    pub wrote: &'c dyn Fn(usize),
+    /// Is asked before each whether to go on no further. Not once they are being exchanged: that
+    /// takes a moment, and half of it is no use to anybody.
+    pub is_stopped: &'c dyn Fn() -> bool,
 }
 
 /// Writes all environments in place of what is there. `origin` is where they come from, for the
 /// readers of README.md.
 ///
 /// # Errors
-/// Something cannot be written; what was there stays. Only where environments are exchanged one by
-/// one, and that stops midway, the directory is mixed, and marked so.
+/// Something cannot be written, is in the way, or it was stopped; what was there stays. Only where
+/// environments are exchanged one by one, and that stops midway, the directory is mixed, and marked so.
 pub fn write(
     directory: &Path,
     environments: &[Prepared],
     origin: &str,
+    course: &Course<'_>,
 ) -> Result<Written, WriteError> {
+    if let Some(odd) = environments.iter().find(|e| !is_identifier(e.id.as_str())) {
+        return Err(WriteError::Name(odd.id.clone()));
+    }
     // Through a link: what it leads to is exchanged, and not the link.
     let directory = &fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
-    let removed = removed(directory, environments);
-    let at_once = is_ours_alone(directory) && exchange_whole(directory, environments, origin)?;
+    let is_written = |id: &str| environments.iter().any(|e| e.id.as_str() == id);
+    let survey = survey(directory, is_written).map_err(|error| fault(directory, error))?;
+    if !survey.in_the_way.is_empty() {
+        return Err(WriteError::InTheWay(survey.in_the_way));
+    }
+    let run = Run {
+        directory,
+        environments,
+        origin,
+        course,
+    };
+    let at_once = survey.is_ours_alone && run.exchange_whole()?;
     if !at_once {
-        exchange_each(directory, environments, &removed, origin, exchange)?;
+        run.exchange_each(&survey.removed, exchange)?;
     }
     Ok(Written {
         environments: environments.iter().map(summary).collect(),
-        removed,
+        removed: survey.removed,
+        left: survey.left,
         at_once,
     })
+}
+
+/// One run.
+struct Run<'r> {
+    directory: &'r Path,
+    environments: &'r [Prepared],
+    origin: &'r str,
+    course: &'r Course<'r>,
 }
 
 fn summary(environment: &Prepared) -> Summary {
@@ -101,118 +164,116 @@ fn summary(environment: &Prepared) -> Summary {
     }
 }
 
-fn removed(directory: &Path, environments: &[Prepared]) -> Vec<EnvironmentId> {
-    let there = folders(directory).unwrap_or_default().into_iter();
-    there
-        .map(|folder| folder.id)
-        .filter(|id| environments.iter().all(|environment| environment.id != *id))
-        .collect()
-}
+impl Run<'_> {
+    /// Writes every environment to its `place`, or stops between two.
+    fn write_each(&self, place: impl Fn(&EnvironmentId) -> PathBuf) -> Result<(), WriteError> {
+        let go_on = || {
+            let is_stopped = (self.course.is_stopped)();
+            if is_stopped {
+                Err(WriteError::Stopped)
+            } else {
+                Ok(())
+            }
+        };
+        for (written, environment) in (1..).zip(self.environments) {
+            go_on()?;
+            let new = place(&environment.id);
+            fs::create_dir(&new).map_err(|error| fault(&new, error))?;
+            let before = self.directory.join(folder_name(&environment.id));
+            write_environment(&new, &before, environment, self.origin)?;
+            (self.course.wrote)(written);
+        }
+        go_on()
+    }
 
-/// Nothing but folders of environments is there, or nothing at all.
-fn is_ours_alone(directory: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return !directory.exists();
-    };
-    entries.into_iter().all(|entry| {
-        entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER))
-    })
-}
-
-/// Exchanges the directory as a whole; `false`: that cannot be done here, and nothing was done.
-fn exchange_whole(
-    directory: &Path,
-    environments: &[Prepared],
-    origin: &str,
-) -> Result<bool, WriteError> {
-    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
-        return Ok(false);
-    };
-    let parent = if parent.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        parent
-    };
-    if !directory.exists() {
-        fs::create_dir_all(parent).map_err(|error| fault(parent, error))?;
-    }
-    clean(parent, &format!(".{}", name.to_string_lossy()));
-    let new = unfinished(parent, &name.to_string_lossy());
-    if fs::create_dir(&new).is_err() {
-        // Beside it there is no room: a mount, or a parent that is not ours.
-        return Ok(false);
-    }
-    let written = environments
-        .iter()
-        .try_for_each(|e| write_environment(&new.join(folder_name(&e.id)), e, origin))
-        .and_then(|()| keep_mode(directory, &new))
-        .and_then(|()| sync(&new));
-    if let Err(error) = written {
-        let _ = fs::remove_dir_all(&new);
-        return Err(error);
-    }
-    match exchange(&new, directory) {
-        Ok(()) => {}
-        // A mount cannot be renamed.
-        Err(error) if is_mount(&error) => {
-            let _ = fs::remove_dir_all(&new);
+    /// Exchanges the directory as a whole; `false`: that cannot be done here, and nothing was done.
+    fn exchange_whole(&self) -> Result<bool, WriteError> {
+        let directory = self.directory;
+        let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+            return Ok(false);
+        };
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        if !directory.exists() {
+            fs::create_dir_all(parent).map_err(|error| fault(parent, error))?;
+        }
+        clean(parent, &format!(".{}", name.to_string_lossy()));
+        let new = unfinished(parent, &name.to_string_lossy());
+        if fs::create_dir(&new).is_err() {
+            // Beside it there is no room: a mount, or a parent that is not ours.
             return Ok(false);
         }
-        Err(error) => {
-            let _ = fs::remove_dir_all(&new);
-            return Err(fault(directory, error));
+        let written = self
+            .write_each(|id| new.join(folder_name(id)))
+            .and_then(|()| keep_mode(directory, &new))
+            .and_then(|()| sync(&new));
+        let exchanged = match written {
+            Ok(()) => exchange(&new, directory),
+            Err(error) => {
+                remove(&new);
+                return Err(error);
+            }
+        };
+        match exchanged {
+            Ok(()) => {}
+            Err(error) => {
+                remove(&new);
+                // A mount cannot be renamed.
+                return if is_mount(&error) {
+                    Ok(false)
+                } else {
+                    Err(fault(directory, error))
+                };
+            }
         }
+        sync(parent)?;
+        remove(&new);
+        Ok(true)
     }
-    sync(parent)?;
-    remove(&new);
-    Ok(true)
-}
 
-/// Exchanges environment by environment: all are written before the first is exchanged. Whenever
-/// this is cut short, the directory is what it was, or what it is to be, or marked as mixed.
-fn exchange_each(
-    directory: &Path,
-    environments: &[Prepared],
-    removed: &[EnvironmentId],
-    origin: &str,
-    mut exchange: impl FnMut(&Path, &Path) -> io::Result<()>,
-) -> Result<(), WriteError> {
-    fs::create_dir_all(directory).map_err(|error| fault(directory, error))?;
-    clean(directory, &format!(".{FOLDER}"));
-    let place = |id: &EnvironmentId| {
-        let name = folder_name(id);
-        (unfinished(directory, &name), directory.join(name))
-    };
-    let written = environments.iter().try_for_each(|environment| {
-        let (new, _) = place(&environment.id);
-        fs::create_dir(&new).map_err(|error| fault(&new, error))?;
-        write_environment(&new, environment, origin)
-    });
-    if let Err(error) = written {
-        for environment in environments {
-            let _ = fs::remove_dir_all(place(&environment.id).0);
+    /// Exchanges environment by environment: all are written before the first is exchanged. Whenever
+    /// this is cut short, the directory is what it was, or what it is to be, or marked as mixed.
+    fn exchange_each(
+        &self,
+        removed: &[EnvironmentId],
+        mut exchange: impl FnMut(&Path, &Path) -> io::Result<()>,
+    ) -> Result<(), WriteError> {
+        let (directory, environments) = (self.directory, self.environments);
+        fs::create_dir_all(directory).map_err(|error| fault(directory, error))?;
+        clean(directory, &format!(".{FOLDER}"));
+        let place = |id: &EnvironmentId| {
+            let name = folder_name(id);
+            (unfinished(directory, &name), directory.join(name))
+        };
+        if let Err(error) = self.write_each(|id| place(id).0) {
+            for environment in environments {
+                remove(&place(&environment.id).0);
+            }
+            return Err(error);
         }
-        return Err(error);
+        // On disk before the first environment is exchanged, and until the last one is.
+        mark::set(directory).map_err(|error| fault(directory, error))?;
+        sync(directory)?;
+        for environment in environments {
+            let (new, old) = place(&environment.id);
+            exchange(&new, &old).map_err(|error| fault(&old, error))?;
+        }
+        for id in removed {
+            let (aside, old) = place(id);
+            fs::rename(&old, &aside).map_err(|error| fault(&old, error))?;
+        }
+        sync(directory)?;
+        mark::clear(directory).map_err(|error| fault(directory, error))?;
+        sync(directory)?;
+        let gone = environments.iter().map(|environment| &environment.id);
+        for id in gone.chain(removed) {
+            remove(&place(id).0);
+        }
+        Ok(())
     }
-    // On disk before the first environment is exchanged, and until the last one is.
-    mark::set(directory).map_err(|error| fault(directory, error))?;
-    sync(directory)?;
-    for environment in environments {
-        let (new, old) = place(&environment.id);
-        exchange(&new, &old).map_err(|error| fault(&old, error))?;
-    }
-    for id in removed {
-        let (aside, old) = place(id);
-        fs::rename(&old, &aside).map_err(|error| fault(&old, error))?;
-    }
-    sync(directory)?;
-    mark::clear(directory).map_err(|error| fault(directory, error))?;
-    sync(directory)?;
-    let gone = environments.iter().map(|environment| &environment.id);
-    for id in gone.chain(removed) {
-        remove(&place(id).0);
-    }
-    Ok(())
 }
 
 /// Puts `new` in the place of `old`, which ends up in the place of `new` where it exists.
@@ -224,7 +285,9 @@ fn exchange(new: &Path, old: &Path) -> io::Result<()> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             // This file system does not know how: for a moment there is neither, which readers
             // take for no removal.
-            let aside = new.with_extension("former");
+            let mut aside = new.as_os_str().to_owned();
+            aside.push(FORMER);
+            let aside = PathBuf::from(aside);
             fs::rename(old, &aside)?;
             fs::rename(new, old).inspect_err(|_| _ = fs::rename(&aside, old))?;
             fs::rename(aside, new)
@@ -248,36 +311,6 @@ fn unfinished(parent: &Path, name: &str) -> PathBuf {
     parent.join(format!(".{name}{UNFINISHED}{}", std::process::id()))
 }
 
-/// Removes what an earlier run left that was killed.
-fn clean(parent: &Path, prefix: &str) {
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    for entry in entries {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let process = name
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.split_once(UNFINISHED));
-        let ours = process.is_some_and(|(_, process)| {
-            let alive = Path::new("/proc").join(process.split('.').next().unwrap_or_default());
-            process == std::process::id().to_string() || !alive.exists()
-        });
-        if ours {
-            remove(&entry.path());
-        }
-    }
-}
-
-fn remove(path: &Path) {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => Ok(()),
-    };
-    if let Err(error) = removed {
-        tracing::warn!(path = %path.display(), %error, "what was there before could not be removed");
-    }
-}
-
 /// A directory that is exchanged keeps who may read it.
 fn keep_mode(old: &Path, new: &Path) -> Result<(), WriteError> {
     match fs::metadata(old) {
@@ -288,86 +321,8 @@ fn keep_mode(old: &Path, new: &Path) -> Result<(), WriteError> {
     }
 }
 
-fn write_environment(
-    folder: &Path,
-    environment: &Prepared,
-    origin: &str,
-) -> Result<(), WriteError> {
-    fs::create_dir_all(folder).map_err(|error| fault(folder, error))?;
-    let mut keys: Vec<String> = environment
-        .keys
-        .iter()
-        .flatten()
-        .map(|key| format!("\"{key}\""))
-        .collect();
-    keys.sort_unstable();
-    let texts = |list: Option<&Collection>| -> Vec<String> {
-        let items = list.into_iter().flat_map(Collection::items);
-        items.map(|item| item.text().to_owned()).collect()
-    };
-    let flags = texts(environment.flags.as_deref().map(FlagSet::list));
-    let groups = texts(environment.groups.as_deref().map(GroupSet::list));
-    write_file(folder, KEYS, &array(&keys))?;
-    write_file(folder, FLAGS, &array(&flags))?;
-    write_file(folder, GROUPS, &array(&groups))?;
-    write_file(folder, TARGETS, "[]\n")?;
-    write_file(folder, "README.md", &readme(environment, origin))?;
-    sync(folder)
-}
-
-/// One item a line, each as SaaS spelled it: what is served is to be the same, byte for byte.
-fn array(items: &[String]) -> String {
-    if items.is_empty() {
-        return "[]\n".into();
-    }
-    format!("[\n{}\n]\n", items.join(",\n"))
-}
-
-fn readme(environment: &Prepared, origin: &str) -> String {
-    let Summary {
-        id,
-        flags,
-        groups,
-        keys,
-    } = summary(environment);
-    let mut text = format!("# Environment {id}\n\n");
-    let at = httpdate::fmt_http_date(SystemTime::now());
-    let version = env!("CARGO_PKG_VERSION");
-    let _ = write!(
-        text,
-        "\
-Written by ff-relay {version} on {at} from {origin}, to be served by `OFFLINE=true`.
-
-| file | holds |
-| --- | --- |
-| `{KEYS}` | {keys} SDK keys, as SHA-256 hashes in hex |
-| `{FLAGS}` | {flags} flags |
-| `{GROUPS}` | {groups} target groups |
-| `{TARGETS}` | targets to know by their attributes: none, add your own |
-
-The next run of `GENERATE_OFFLINE_CONFIG=true` replaces this folder.
-"
-    );
-    text
-}
-
-fn write_file(folder: &Path, name: &str, text: &str) -> Result<(), WriteError> {
-    let path = folder.join(name);
-    let write = || {
-        let mut file = fs::File::create(&path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|error| fault(&path, error))
-}
-
-fn sync(folder: &Path) -> Result<(), WriteError> {
-    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| fault(folder, error))
-}
-
 fn fault(path: &Path, error: io::Error) -> WriteError {
-    WriteError {
+    WriteError::Refused {
         path: path.to_owned(),
         error,
     }

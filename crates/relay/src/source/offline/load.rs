@@ -146,5 +146,16 @@ pub fn environment(
     })
 }
 
+/// The bytes of a list of targets that lists any; what is wrong with it. For whoever keeps them.
+///
+/// # Errors
+/// It cannot be read, or served.
+pub(super) fn some_targets(path: PathBuf) -> Result<Option<String>, FileFault> {
+    let file = File::read(path)?;
+    file.targets(&mut Doubts::default())?;
+    let is_empty = file.items()?.is_empty();
+    Ok((!is_empty).then(|| file.into_text()))
+}
+
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,15 @@ fn prepared(id: &str, version: usize) -> Prepared {
     }
 }
 
+const ON: Course<'static> = Course {
+    wrote: &|_| {},
+    is_stopped: &|| false,
+};
+
+fn write(directory: &Path, environments: &[Prepared], origin: &str) -> Result<Written, WriteError> {
+    super::write(directory, environments, origin, &ON)
+}
+
 /// What a reader finds: environments with the text of their flags.
 fn found(directory: &Path) -> Vec<(String, String)> {
     let folders = load::folders(directory).unwrap().into_iter();
@@ -113,7 +122,13 @@ fn an_exchange_that_is_cut_short_leaves_no_mixture_that_looks_whole() {
             exchanged += 1;
             exchange(new, old)
         };
-        exchange_each(directory, &all(2), &[], "x", cut).unwrap_err();
+        let run = Run {
+            directory,
+            environments: &all(2),
+            origin: "x",
+            course: &ON,
+        };
+        run.exchange_each(&[], cut).unwrap_err();
         let of_two = |found: Vec<(String, String)>| {
             let newer = found.iter().filter(|(_, text)| text.contains(":2,"));
             (newer.count(), found.len())
@@ -144,6 +159,177 @@ fn what_cannot_be_written_leaves_what_was_there() {
     assert_eq!(names(place.path()), ["config"]);
 }
 
+fn put(directory: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+#[test]
+fn what_was_made_by_hand_is_never_removed() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("config");
+    let all = |version| [prepared("a", version), prepared("b", version)];
+    write(&directory, &all(1), "x").unwrap();
+    let by_hand = [
+        ("env-file", ""),
+        ("env-notes/README.md/deep", ""),
+        ("env-old/README.md", "# Mine"),
+        ("env-old/mine.md", ""),
+        ("env-old/targets.json", "[]"),
+        ("env-own/targets.json", "[]"),
+        ("env-a.bak/feature_config.json", "[]"),
+    ];
+    put(&directory, &by_hand);
+    std::os::unix::fs::symlink("env-a", directory.join("env-link")).unwrap();
+    let written = write(&directory, &all(2)[..1], "x").unwrap();
+    assert!(!written.at_once);
+    assert_eq!(written.removed, [EnvironmentId::from("b")]);
+    let left = written.left.iter().map(|left| {
+        let name = left.path.file_name().unwrap().to_str().unwrap();
+        format!("{name}: {}", left.why)
+    });
+    assert_eq!(
+        left.collect::<Vec<_>>(),
+        [
+            "env-link: it is a link",
+            "env-notes: it holds README.md",
+            "env-old: it holds mine.md",
+            "env-own: it has no README.md, which every run writes",
+        ]
+    );
+    for (name, text) in by_hand {
+        let kept = fs::read_to_string(directory.join(name));
+        assert_eq!(kept.unwrap(), text, "{name}");
+    }
+    assert!(directory.join("env-link").is_symlink() && !directory.join("env-b").exists());
+    let flags = fs::read_to_string(directory.join("env-a").join(load::FLAGS)).unwrap();
+    assert!(flags.contains("\"version\":2"));
+}
+
+#[test]
+fn what_is_in_the_way_of_an_environment_is_named_and_nothing_is_written() {
+    for (name, why) in [
+        ("env-a", "env-a is in the way: it is no folder"),
+        ("env-a/mine.md", "env-a is in the way: it holds mine.md;"),
+        (
+            "env-a/targets.json/deep",
+            "env-a is in the way: it holds targets.json;",
+        ),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("config");
+        put(&directory, &[(name, "mine"), ("env-b/mine.md", "")]);
+        let all = [prepared("a", 1), prepared("c", 1)];
+        let said = write(&directory, &all, "x").unwrap_err().to_string();
+        assert!(
+            said.contains(why) && said.contains("move it elsewhere"),
+            "{said}"
+        );
+        assert_eq!(fs::read_to_string(directory.join(name)).unwrap(), "mine");
+        assert_eq!(names(&directory), ["env-a", "env-b"]);
+        assert_eq!(names(place.path()), ["config"]);
+    }
+    let place = tempfile::tempdir().unwrap();
+    let many = ["a", "b", "c", "d", "e"].map(|name| (format!("env-a/{name}"), ""));
+    let many = many.each_ref().map(|(name, text)| (&**name, *text));
+    put(place.path(), &many);
+    let said = write(place.path(), &[prepared("a", 1)], "x").unwrap_err();
+    assert!(
+        said.to_string().contains("it holds a, b, c and 2 more;"),
+        "{said}"
+    );
+    let said = write(place.path(), &[prepared("../a", 1)], "x").unwrap_err();
+    assert!(said.to_string().contains("../a, which cannot be"), "{said}");
+}
+
+#[test]
+fn targets_of_people_are_kept() {
+    let place = tempfile::tempdir().unwrap();
+    for (directory, shared) in [("whole", false), ("each", true)] {
+        let directory = place.path().join(directory);
+        let all = |version| [prepared("a", version), prepared("b", version)];
+        write(&directory, &all(1), "x").unwrap();
+        if shared {
+            put(&directory, &[(".git/HEAD", "")]);
+        }
+        let mine = "\u{feff}[\n  {\"identifier\": \"alice\"} ]\r\n";
+        put(
+            &directory,
+            &[("env-a/targets.json", mine), ("env-b/targets.json", "[ ]")],
+        );
+        let written = write(&directory, &all(2), "x").unwrap();
+        assert_eq!(written.at_once, !shared);
+        let targets = |id: &str| fs::read_to_string(directory.join(id).join(load::TARGETS));
+        assert_eq!(targets("env-a").unwrap(), mine);
+        assert_eq!(targets("env-b").unwrap(), "[]\n");
+        // What cannot be kept is told, and is not replaced.
+        put(
+            &directory,
+            &[("env-a/targets.json", "[\n{\"identifier\": 7}]")],
+        );
+        let said = write(&directory, &all(3), "x").unwrap_err().to_string();
+        let place = "env-a/targets.json, line 2, column 16, field [0].identifier";
+        assert!(
+            said.contains(place) && said.contains("cannot keep"),
+            "{said}"
+        );
+        assert!(targets("env-a").unwrap().contains('7'));
+    }
+    assert_eq!(names(place.path()), ["each", "whole"]);
+}
+
+#[test]
+fn a_run_that_is_stopped_leaves_the_directory_as_it_was() {
+    for shared in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("config");
+        let all = |version| ["a", "b", "c"].map(|name| prepared(name, version));
+        write(&directory, &all(1), "x").unwrap();
+        if shared {
+            put(&directory, &[(".git/HEAD", "")]);
+        }
+        let before = found(&directory);
+        // Between two environments, and behind the last.
+        for after in 0..=3 {
+            let wrote = std::cell::Cell::new(0);
+            let course = Course {
+                wrote: &|count| wrote.set(count),
+                is_stopped: &|| wrote.get() == after,
+            };
+            let stopped = super::write(&directory, &all(2), "x", &course).unwrap_err();
+            assert!(matches!(stopped, WriteError::Stopped));
+            assert_eq!((wrote.get(), found(&directory)), (after, before.clone()));
+            assert_eq!(mark::whole(&directory), Ok(()));
+            assert_eq!(names(place.path()), ["config"]);
+            assert_eq!(names(&directory).len(), if shared { 4 } else { 3 });
+        }
+    }
+}
+
+/// Where there is no exchange in one step, a kill leaves neither in its place for a moment.
+#[test]
+fn what_was_taken_from_its_place_is_put_back_before_anything_is_written() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("config");
+    write(&directory, &[prepared("a", 1)], "x").unwrap();
+    let aside = format!(".config{UNFINISHED}4294967{FORMER}");
+    fs::rename(&directory, place.path().join(&aside)).unwrap();
+    let stop = Course {
+        is_stopped: &|| true,
+        ..ON
+    };
+    super::write(&directory, &[prepared("a", 2)], "x", &stop).unwrap_err();
+    assert!(found(&directory)[0].1.contains("\"version\":1"));
+    assert_eq!(names(place.path()), ["config"]);
+    // Where there is something in its place it is only a leftover.
+    fs::create_dir(place.path().join(&aside)).unwrap();
+    write(&directory, &[prepared("a", 2)], "x").unwrap();
+    assert_eq!(names(place.path()), ["config"]);
+}
+
 /// A reader that looks all the time never finds a mixture, nor a file that is half written.
 #[test]
 fn a_reader_never_sees_half_of_it() {
@@ -166,7 +352,8 @@ fn a_reader_never_sees_half_of_it() {
                 panic!("the directory was gone for a moment")
             };
             let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
-            let text = |name: &str| fs::read_to_string(Path::new(&path).join(name).join(FLAGS));
+            let text =
+                |name: &str| fs::read_to_string(Path::new(&path).join(name).join(load::FLAGS));
             if let (Ok(a), Ok(b)) = (text("env-a"), text("env-b")) {
                 assert!(a.ends_with("]\n"), "half of a file: {a}");
                 assert_eq!(a, b);

@@ -79,6 +79,11 @@ impl File {
         }
     }
 
+    /// The text as it was read.
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
     /// The items of the array that the file holds.
     pub(super) fn items(&self) -> Result<Vec<&RawValue>, FileFault> {
         let items: Result<Option<Vec<&RawValue>>, _> = serde_json::from_str(self.text());
