@@ -75,8 +75,8 @@ impl<O: Write> Progress<O> {
         };
         if logged.elapsed() >= EVERY {
             *logged = Instant::now();
-            let (doing, what) = self.phase.words();
-            tracing::info!(of, "{doing}: {what} {done}");
+            let (doing, count) = (self.phase.words().0, count(self.phase, done, of));
+            tracing::info!("{doing}: {count}");
         }
     }
 }
@@ -100,9 +100,12 @@ fn bar(phase: Phase, done: u64, of: Option<u64>) -> String {
     let cells: String = (0..WIDTH)
         .map(|cell| if cell < whole { '█' } else { '░' })
         .collect();
-    let (doing, what) = phase.words();
+    format!("{} {cells} {}", phase.words().0, count(phase, done, of))
+}
+
+fn count(phase: Phase, done: u64, of: Option<u64>) -> String {
     let of = of.map_or(String::new(), |of| format!(" of {of}"));
-    format!("{doing} {cells} {what} {done}{of}")
+    format!("{} {done}{of}", phase.words().1)
 }
 
 #[cfg(test)]
