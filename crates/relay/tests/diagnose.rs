@@ -400,6 +400,44 @@ async fn a_certificate_that_has_ended_or_is_about_to_is_told() {
     }
 }
 
+#[tokio::test]
+async fn a_directory_that_a_start_refuses_or_doubts_is_told_beforehand() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = offline_directory(place.path());
+    let offline = [
+        ("OFFLINE", "true"),
+        ("CONFIG_DIR", &*directory),
+        ("AUTH_SECRET", "mine"),
+    ];
+    let folder = Path::new(&directory);
+    assert_eq!(failed(&check(&offline).await), [""; 0]);
+    // A copy lists the same SDK keys.
+    let copy = folder.join("env-f");
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(folder.join("env-e")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let findings = check(&offline).await;
+    assert_eq!(failed(&findings), ["CONFIG_DIR"]);
+    let said = &findings.last().unwrap().detail;
+    assert!(said.contains("env-e") && said.contains("env-f"), "{said}");
+    fs::remove_dir_all(&copy).unwrap();
+
+    let flags = folder.join("env-e/feature_config.json");
+    let text = fs::read_to_string(&flags).unwrap();
+    fs::write(&flags, text.replace(r#""state":"on""#, r#""state":"On""#)).unwrap();
+    let findings = check(&offline).await;
+    assert_eq!(failed(&findings), [""; 0]);
+    let doubt = findings.last().unwrap();
+    assert_eq!(doubt.verdict, Verdict::Warns, "{doubt:?}");
+    let said = &doubt.detail;
+    assert!(
+        said.contains("feature_config.json") && said.contains("state"),
+        "{said}"
+    );
+}
+
 /// A directory with a flag that serves gold plans something else.
 fn offline_directory(place: &Path) -> String {
     let directory = place.join("config");

@@ -76,10 +76,8 @@ fn imports_point_one_way() {
 
 /// Longer than the budget as it stands; each is to be split where its second idea is. The list
 /// only ever gets shorter.
-const OVER_BUDGET: [&str; 5] = [
+const OVER_BUDGET: [&str; 3] = [
     "relay/src/analytics/forward_tests.rs",
-    "relay/src/server/connection.rs",
-    "relay/src/source/offline/mod.rs",
     "relay/tests/diagnose.rs",
     "relay/tests/offline.rs",
 ];

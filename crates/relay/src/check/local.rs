@@ -10,7 +10,11 @@ use super::{Failure, Report};
 use crate::{
     server::tls::Tls,
     settings::{Mode, Settings},
-    source::offline::{fault::lines, load, mark},
+    source::offline::{
+        fault::lines,
+        load::{self, Doubts},
+        mark,
+    },
 };
 
 const TLS: &str = "TLS files";
@@ -117,14 +121,26 @@ pub(super) fn config_dir_is_writable(settings: &Settings, report: &mut Report<'_
 }
 
 pub(super) fn config_dir(settings: &Settings, report: &mut Report<'_>) {
-    report.take(
-        "CONFIG_DIR",
-        loads(&settings.config_dir, settings.and_rules),
-    );
+    let tried = loads(&settings.config_dir, settings.and_rules);
+    let Some(doubts) = report.take("CONFIG_DIR", tried) else {
+        return;
+    };
+    let count: usize = doubts
+        .iter()
+        .map(|doubts| doubts.told.len() + doubts.more)
+        .sum();
+    if count > 0 {
+        let told: Vec<_> = doubts.into_iter().flat_map(|doubts| doubts.told).collect();
+        report.warns(
+            "its files",
+            format!("{count} doubtful:\n{}", lines(&told)),
+            "look whether that is meant; it is served as it stands",
+        );
+    }
 }
 
 /// Loads everything, as a start would.
-fn loads(directory: &Path, and_rules: bool) -> Result<((), String), Failure> {
+fn loads(directory: &Path, and_rules: bool) -> Result<(Vec<Doubts>, String), Failure> {
     let shown = directory.display();
     let folders = load::folders(directory).map_err(|error| Failure {
         detail: format!("{shown} cannot be read: {error}"),
@@ -141,7 +157,8 @@ fn loads(directory: &Path, and_rules: bool) -> Result<((), String), Failure> {
                 .into(),
         });
     }
-    let (mut flags, mut groups, mut keys, mut faults) = (0, 0, 0, Vec::new());
+    let (mut flags, mut groups, mut keys) = (0, 0, 0);
+    let (mut faults, mut listings, mut doubts) = (Vec::new(), Vec::new(), Vec::new());
     for folder in &folders {
         match load::environment(folder, None, and_rules) {
             Ok(loaded) => {
@@ -149,10 +166,13 @@ fn loads(directory: &Path, and_rules: bool) -> Result<((), String), Failure> {
                 flags += prepared.flags.map_or(0, |flags| flags.list().len());
                 groups += prepared.groups.map_or(0, |groups| groups.list().len());
                 keys += prepared.keys.map_or(0, |keys| keys.len());
+                listings.push(loaded.listing);
+                doubts.push(loaded.doubts);
             }
             Err(more) => faults.extend(more),
         }
     }
+    faults.extend(load::keys::shared(listings.iter()));
     if !faults.is_empty() {
         return Err(Failure {
             detail: lines(&faults),
@@ -161,7 +181,7 @@ fn loads(directory: &Path, and_rules: bool) -> Result<((), String), Failure> {
     }
     let environments = folders.len();
     Ok((
-        (),
+        doubts,
         format!(
             "{shown}: {environments} environments, {flags} flags, {groups} target groups, {keys} SDK keys"
         ),

@@ -203,7 +203,7 @@ pub static SETTINGS: &[Setting] = &[
         "The former AUTH_SECRET: tokens that it signed stay valid for as long as it is set here, \
          so that the secret can be changed without signing every SDK out."),
     row("AUTH_SECRET_PREVIOUS_FILE", Essentials, Takes::Path, "",
-        "File that holds AUTH_SECRET_PREVIOUS instead. It is followed."),
+        "File that holds AUTH_SECRET_PREVIOUS instead. It is followed; an empty one means none."),
     row("READ_REPLICA", Essentials, Takes::Bool, "false",
         "Run as a replica: serve what a primary writes to Redis, and talk to Redis only."),
     row("REDIS_ADDRESS", Essentials, Takes::RedisAddress, "",
