@@ -339,7 +339,7 @@ async fn a_stream_that_left_hyper_speaks_tls_to_its_end() {
 
     // What a client may say on its way, though there is nothing to be said: other keys, bytes.
     stays.socket.get_mut().1.refresh_traffic_keys().unwrap();
-    stays.socket.write_all(&[b'x'; 20_000]).await.unwrap();
+    stays.socket.write_all(&vec![b'x'; 20_000]).await.unwrap();
     stays.socket.flush().await.unwrap();
     for version in 2..5 {
         secure.toggle();
