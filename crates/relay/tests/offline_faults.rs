@@ -172,6 +172,8 @@ async fn a_folder_that_is_renamed_takes_its_keys_along() {
     );
     fs::rename(old, new).unwrap();
     eventually("the environment of before is gone", async || {
+        // The key is known at every moment.
+        relay.token("key").await;
         let path = "/client/env/e/feature-configs";
         relay.status(path, Some(&token)).await == 401
     })

@@ -306,12 +306,13 @@ impl Follower {
             (self.source.take_targets)(id, Vec::new());
         }
         let writer = &self.source.writer;
+        let change = Change::Loaded(changes);
+        let applied = writer.apply(change).await.map_err(|_| ())?;
+        // Behind what is new, so that keys that go from one to the other are unknown at no moment.
         if !removed.is_empty() {
             let change = Change::EnvironmentsRemoved(removed);
             writer.apply(change).await.map_err(|_| ())?;
         }
-        let change = Change::Loaded(changes);
-        let applied = writer.apply(change).await.map_err(|_| ())?;
         tracing::info!(
             environments = names.len(),
             events = applied.events,
