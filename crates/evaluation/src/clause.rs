@@ -66,6 +66,19 @@ pub(crate) fn add_list(lists: &mut Lists, names: Vec<Box<str>>) -> ListId {
     ListId::try_from(lists.len() - 1).unwrap_or(ListId::MAX)
 }
 
+/// What a clause can ask. Anything else never holds.
+pub const OPERATORS: [&str; 9] = [
+    "equal",
+    "equal_sensitive",
+    "in",
+    "starts_with",
+    "ends_with",
+    "contains",
+    "gt",
+    "match",
+    "segmentMatch",
+];
+
 impl Clause {
     pub(crate) fn new(clause: shape::Clause, lists: &mut Lists) -> Self {
         if clause.op.as_ref() == "segmentMatch" && !clause.values.is_empty() {
@@ -126,6 +139,23 @@ impl Test {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_operator_that_is_listed_is_one() {
+        for (op, known) in OPERATORS.into_iter().map(|op| (op, true)).chain([
+            ("", false),
+            ("Equal", false),
+            ("unknown", false),
+        ]) {
+            let clause = shape::Clause {
+                attribute: "a".into(),
+                op: op.into(),
+                values: vec!["v".into()],
+            };
+            let clause = Clause::new(clause, &mut Lists::new());
+            assert_eq!(!matches!(clause, Clause::Never), known, "{op}");
+        }
+    }
 
     fn holds(attribute: &str, op: &str, values: &[&str]) -> bool {
         let json = br#"{"identifier":"Harness","name":"","attributes":

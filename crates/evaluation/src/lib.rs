@@ -41,6 +41,7 @@ mod target;
 mod text;
 
 pub use bucket::bucket;
+pub use clause::OPERATORS;
 pub use environment::{Environment, circles_of};
 pub use evaluator::{EvaluationError, Evaluator};
 pub use flag::{Flag, Variation};

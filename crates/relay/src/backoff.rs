@@ -1,9 +1,24 @@
-//! How long to wait before something that failed is tried again. Pure: randomness is passed in.
+//! How long to wait before something that failed is tried again. Pure: time and randomness are passed
+//! in.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, header::RETRY_AFTER};
 
 /// A server's wish is honoured up to here.
 const MOST_RETRY_AFTER: Duration = Duration::from_mins(5);
+
+/// How long a server asks to be left alone, in seconds or until a date (RFC 9110), within reason.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let date = || {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(now).ok()
+    };
+    let seconds = text.trim().parse().ok().map(Duration::from_secs);
+    let asked = seconds.or_else(date)?;
+    Some(asked.min(MOST_RETRY_AFTER))
+}
 
 /// Doubling waits with jitter, without end.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +63,27 @@ pub fn jittered(period: Duration, random: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
+
+    #[test]
+    fn a_server_is_left_alone_for_as_long_as_it_says_within_reason() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_770);
+        let of = |text: &'static str| {
+            let value = http::HeaderValue::from_static(text);
+            let after = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now);
+            after.map(|after| after.as_secs())
+        };
+        assert_eq!(
+            (of("0"), of(" 7 "), of("86400")),
+            (Some(0), Some(7), Some(300))
+        );
+        assert_eq!(of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(7));
+        assert_eq!(of("Sun, 06 Nov 1994 08:49:00 GMT"), None);
+        assert_eq!((of("-1"), of("soon"), of("")), (None, None, None));
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
 
     #[test]
     fn waits_double_to_a_limit_and_honour_the_server() {

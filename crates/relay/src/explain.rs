@@ -27,18 +27,6 @@ pub struct Question {
     pub attributes: Option<String>,
 }
 
-/// A target with what is remembered of it where that is not asked for.
-pub fn remembered(question: &Question, asked: Target, known: &Target) -> Target {
-    if question.attributes.is_some() {
-        return asked;
-    }
-    let mut target = known.clone();
-    if question.name.is_some() {
-        target.name = asked.name;
-    }
-    target
-}
-
 /// Why there is no answer, fit for whoever asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
@@ -131,6 +119,15 @@ impl Question {
         Ok(target.with_name_default())
     }
 
+    /// The target that was asked for as it is remembered, by the name that was asked for if any was.
+    pub fn remembered(&self, asked: Target, known: &Target) -> Target {
+        let mut target = known.clone();
+        if self.name.is_some() {
+            target.name = asked.name;
+        }
+        target
+    }
+
     /// The answer over an environment.
     ///
     /// # Errors
@@ -203,8 +200,11 @@ pub async fn from_directory(
     let loaded = loaded.map_err(|faults| lines(&faults))?;
     let mut target = question.target().map_err(|error| error.to_string())?;
     let mut listed = loaded.targets.iter();
-    if let Some((known, _)) = listed.find(|(listed, _)| listed.identifier == target.identifier) {
-        target = remembered(question, target, known);
+    let is_it = |(listed, _): &&(Target, usize)| listed.identifier == target.identifier;
+    if question.attributes.is_none()
+        && let Some((known, _)) = listed.find(is_it)
+    {
+        target = question.remembered(target, known);
     }
     // Through the state, as a relay would: it alone makes snapshots.
     let relay = std::sync::Arc::new(Relay::default());

@@ -92,6 +92,14 @@ async fn profiled(stub: &Stub, folder: &Path, more: &[(&str, &str)]) -> (Relay, 
     process(&settings)
 }
 
+/// The fields that a token was asked for with.
+fn token_form(stub: &Stub) -> Vec<(String, String)> {
+    let mut asked = stub.asked().into_iter();
+    let asked = asked.find(|asked| asked.path == "/token").unwrap();
+    let form = url::form_urlencoded::parse(&asked.body);
+    form.into_owned().collect()
+}
+
 fn unzipped(profile: &Value) -> String {
     let bytes = STANDARD
         .decode(profile["profileBytes"].as_str().unwrap())
@@ -182,14 +190,7 @@ async fn a_service_account_signs_for_its_token() {
     )
     .await;
     profiles(&stub).await;
-    let asked = stub
-        .asked()
-        .into_iter()
-        .find(|asked| asked.path == "/token")
-        .unwrap();
-    let form: Vec<_> = url::form_urlencoded::parse(&asked.body)
-        .into_owned()
-        .collect();
+    let form = token_form(&stub);
     assert_eq!(form[0].1, "urn:ietf:params:oauth:grant-type:jwt-bearer");
     let (signed, signature) = form[1].1.rsplit_once('.').unwrap();
     let claims = URL_SAFE_NO_PAD
@@ -234,11 +235,7 @@ async fn a_user_refreshes_a_token_for_a_project_with_a_domain() {
     .await;
     let profiles = profiles(&stub).await;
     assert_eq!(profiles[0].0, format!("{OF_A_DOMAIN}/1"));
-    let mut asked = stub.asked().into_iter();
-    let asked = asked.find(|asked| asked.path == "/token").unwrap();
-    let form: Vec<_> = url::form_urlencoded::parse(&asked.body)
-        .into_owned()
-        .collect();
+    let form = token_form(&stub);
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(
         form,

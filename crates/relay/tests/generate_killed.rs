@@ -7,7 +7,7 @@ mod common;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Instant,
 };
@@ -111,35 +111,63 @@ fn kill_when(mut run: Child, seen: impl Fn() -> bool) -> bool {
     ran
 }
 
-async fn killed_amid(shared: bool) {
-    let saas = simulator(ENVIRONMENTS, 6).await;
-    let place = tempfile::tempdir().unwrap();
-    let directory = place.path().join("config");
-    fs::create_dir(&directory).unwrap();
-    if shared {
-        // Somebody else's, so that environments are exchanged one by one.
-        fs::create_dir(directory.join(".git")).unwrap();
+/// A directory that a run has written, and another that is to come.
+struct Written {
+    saas: Simulator,
+    _place: tempfile::TempDir,
+    directory: PathBuf,
+    /// Where runs write before they exchange.
+    at_work: PathBuf,
+}
+
+impl Written {
+    async fn start(shared: bool) -> Self {
+        let saas = simulator(ENVIRONMENTS, 6).await;
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("config");
+        fs::create_dir(&directory).unwrap();
+        let mut at_work = place.path().to_owned();
+        if shared {
+            // Somebody else's, so that environments are exchanged one by one.
+            fs::create_dir(directory.join(".git")).unwrap();
+            at_work.clone_from(&directory);
+        }
+        Self {
+            saas,
+            _place: place,
+            directory,
+            at_work,
+        }
     }
-    let at_work = if shared { &directory } else { place.path() };
-    let mut before = finish(&saas, &directory);
+
+    /// Every environment has something new.
+    fn change(&self) {
+        for environment in self.saas.environments() {
+            self.saas.toggle(&environment, FLAG, false);
+        }
+    }
+}
+
+async fn killed_amid(shared: bool) {
+    let written = Written::start(shared).await;
+    let (saas, directory, at_work) = (&written.saas, &written.directory, &written.at_work);
+    let mut before = finish(saas, directory);
     let mut kills = 0;
     for round in 0..ROUNDS {
-        for environment in saas.environments() {
-            saas.toggle(&environment, FLAG, false);
-        }
+        written.change();
         let mark = directory.join(".ff-relay-exchanging");
-        let written = 1 + round * ENVIRONMENTS / ROUNDS;
+        let enough = 1 + round * ENVIRONMENTS / ROUNDS;
         // The later rounds wait for the exchange itself, as far as it can be seen.
         let seen = || {
             if shared && round >= ROUNDS / 2 {
                 mark.exists()
             } else {
-                begun(at_work) >= written
+                begun(at_work) >= enough
             }
         };
-        kills += usize::from(kill_when(generate(&saas, &directory), seen));
-        let found = versions(&directory);
-        match judged(&directory) {
+        kills += usize::from(kill_when(generate(saas, directory), seen));
+        let found = versions(directory);
+        match judged(directory) {
             Ok(()) => {
                 assert_eq!(found.len(), ENVIRONMENTS);
                 let whole = |version| found.iter().all(|found| *found == version);
@@ -150,7 +178,7 @@ async fn killed_amid(shared: bool) {
                 assert!(said.contains("run GENERATE_OFFLINE_CONFIG=true again"));
             }
         }
-        let after = finish(&saas, &directory);
+        let after = finish(saas, directory);
         assert_eq!(after, before + 1);
         before = after;
         assert_eq!(begun(at_work), 0, "something is left over");
@@ -172,21 +200,13 @@ async fn a_directory_that_is_shared_is_old_or_new_or_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_asked_to_stop_while_it_writes_leaves_what_was_there() {
     for shared in [false, true] {
-        let saas = simulator(ENVIRONMENTS, 6).await;
-        let place = tempfile::tempdir().unwrap();
-        let directory = place.path().join("config");
-        fs::create_dir(&directory).unwrap();
-        if shared {
-            fs::create_dir(directory.join(".git")).unwrap();
-        }
-        let at_work = if shared { &directory } else { place.path() };
-        let mut before = finish(&saas, &directory);
+        let written = Written::start(shared).await;
+        let (saas, directory, at_work) = (&written.saas, &written.directory, &written.at_work);
+        let mut before = finish(saas, directory);
         let mut stopped = 0;
         for _ in 0..ROUNDS {
-            for environment in saas.environments() {
-                saas.toggle(&environment, FLAG, false);
-            }
-            let (mut run, printed) = Printed::of(&mut command(&saas, &directory));
+            written.change();
+            let (mut run, printed) = Printed::of(&mut command(saas, directory));
             let began = Instant::now();
             while begun(at_work) < 2 && run.runs() {
                 assert!(began.elapsed() < DEADLINE, "the run goes on for ever");
@@ -194,15 +214,15 @@ async fn a_run_that_is_asked_to_stop_while_it_writes_leaves_what_was_there() {
             run.terminate().unwrap();
             let ended = run.wait().unwrap();
             let after = before + i64::from(ended.success());
-            assert!(versions(&directory).iter().all(|version| *version == after));
-            assert_eq!((judged(&directory), begun(at_work)), (Ok(()), 0));
+            assert!(versions(directory).iter().all(|version| *version == after));
+            assert_eq!((judged(directory), begun(at_work)), (Ok(()), 0));
             if !ended.success() {
                 assert_eq!(ended.code(), Some(1));
                 let said = "interrupted; nothing was written";
                 eventually("it says so", async || printed.says(said)).await;
                 stopped += 1;
             }
-            before = finish(&saas, &directory);
+            before = finish(saas, directory);
         }
         assert!(stopped >= ROUNDS / 4, "only {stopped} runs were stopped");
     }

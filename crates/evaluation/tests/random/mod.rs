@@ -1,21 +1,10 @@
 //! Random flags, groups and targets that refer to each other.
 
+use ff_evaluation::OPERATORS;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const NAMES: [&str; 6] = ["", "a", "b", "c", "d", "unknown"];
-const OPS: [&str; 9] = [
-    "equal",
-    "equal_sensitive",
-    "in",
-    "starts_with",
-    "ends_with",
-    "contains",
-    "gt",
-    "match",
-    "segmentMatch",
-];
-
 fn name() -> impl Strategy<Value = Value> {
     prop_oneof![
         8 => prop::sample::select(&NAMES[..]).prop_map(Value::from),
@@ -34,7 +23,7 @@ fn members() -> impl Strategy<Value = Value> {
 
 fn clauses() -> impl Strategy<Value = Value> {
     let attribute = prop::sample::select(&["identifier", "name", "a", "b"][..]);
-    let clause = (attribute, prop::sample::select(&OPS[..]), names());
+    let clause = (attribute, prop::sample::select(&OPERATORS[..]), names());
     let clause =
         clause.prop_map(|(a, op, values)| json!({"attribute": a, "op": op, "values": values}));
     prop::collection::vec(clause, 0..3).prop_map(Value::from)

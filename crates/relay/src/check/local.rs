@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use super::{Failure, Report};
@@ -15,6 +15,7 @@ use crate::{
         load::{self, Doubts},
         mark,
     },
+    state::event::now_millis,
 };
 
 const TLS: &str = "TLS files";
@@ -58,8 +59,7 @@ pub(super) fn tls(settings: &Settings, report: &mut Report<'_>) {
             return;
         }
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |now| now.as_secs());
+    let now = now_millis() / 1_000;
     let ends = files.not_after();
     let date = |at| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at));
     let replace =

@@ -3,62 +3,37 @@
 
 use redis::{Cmd, Value, cmd};
 
-use super::Failure;
+use super::{Failure, redis::TRIAL};
 use crate::{
     redis::{Link, RedisFault, layout},
     state::{Domain, EnvironmentId, KeyHash},
 };
 
-/// Names of keys that nobody has.
-struct Nobodys {
-    id: String,
-    environment: EnvironmentId,
-}
+/// What to call a command, and the command.
+type Tried = (String, Cmd);
 
-impl Nobodys {
-    fn new() -> Self {
-        let id = format!("{}{:016x}", super::redis::TRIAL, rand::random::<u64>());
-        let environment = (&*id).into();
-        Self { id, environment }
-    }
-
-    /// What the role writes to.
-    fn written(&self, primary: bool) -> Vec<String> {
-        let both = [
-            layout::target(&self.environment, "t"),
-            layout::METRICS.to_owned(),
-        ];
-        let primarys = [
-            layout::list(&self.environment, Domain::Flag),
-            layout::auth_key(&KeyHash::of_key(&self.id)),
-            layout::inventory(&self.id),
-            layout::EVENTS.to_owned(),
-            layout::CONTROL.to_owned(),
-            layout::HEALTH.to_owned(),
-        ];
-        let primarys = primarys.into_iter().filter(|_| primary);
-        both.into_iter().chain(primarys).collect()
-    }
-}
-
-fn command(words: &[&str]) -> (String, String, Cmd) {
+fn command(words: &[&str]) -> Tried {
     let mut asked = cmd(words[0]);
     asked.arg(&words[1..]);
-    let key = words.get(1).copied().unwrap_or_default();
-    (words[0].to_owned(), key.to_owned(), asked)
+    (words[0].to_owned(), asked)
 }
 
-/// Commands with what is said of them, and the key.
-fn commands(primary: bool, one_server: bool) -> Vec<(String, String, Cmd)> {
-    let nobodys = Nobodys::new();
-    let (id, metrics) = (&*nobodys.id, layout::METRICS);
-    let mut all = Vec::new();
-    for key in nobodys.written(primary) {
-        // No entry may have this number: nothing is added, whatever the key holds.
-        all.push(command(&["XADD", &key, "0-0", layout::FIELD, ""]));
-    }
-    let target = layout::target(&nobodys.environment, "t");
-    all.extend([
+/// A write to a stream that adds nothing, whatever the key holds: no entry may have this number.
+fn write(key: &str) -> Tried {
+    let (name, asked) = command(&["XADD", key, "0-0", layout::FIELD, ""]);
+    // The beginning of a key, which rights go by.
+    let begins = key.split(TRIAL).next().unwrap_or_default();
+    (format!("{name} to {begins}…"), asked)
+}
+
+fn commands(primary: bool, one_server: bool) -> Vec<Tried> {
+    // Nobody has keys or groups of this name.
+    let id = &*format!("{TRIAL}{:016x}", rand::random::<u64>());
+    let environment: &EnvironmentId = &id.into();
+    let (target, metrics) = (layout::target(environment, "t"), layout::METRICS);
+    let mut all = vec![
+        write(&target),
+        write(metrics),
         command(&["SET", &target, "", "XX"]),
         command(&["UNLINK", &target]),
         command(&["GETRANGE", layout::HEALTH, "0", "0"]),
@@ -67,7 +42,7 @@ fn commands(primary: bool, one_server: bool) -> Vec<(String, String, Cmd)> {
         command(&["XRANGE", layout::EVENTS, "0", "0", "COUNT", "1"]),
         command(&["XINFO", "STREAM", layout::EVENTS]),
         command(&["XREAD", "COUNT", "1", "STREAMS", layout::EVENTS, "$"]),
-    ]);
+    ];
     if one_server {
         all.push(command(&["SCAN", "0", "COUNT", "1"]));
     }
@@ -75,9 +50,14 @@ fn commands(primary: bool, one_server: bool) -> Vec<(String, String, Cmd)> {
         return all;
     }
     all.extend([
+        write(&layout::list(environment, Domain::Flag)),
+        write(&layout::auth_key(&KeyHash::of_key(id))),
+        write(&layout::inventory(id)),
+        write(layout::EVENTS),
+        write(layout::CONTROL),
+        write(layout::HEALTH),
         command(&["EXISTS", layout::EVENTS]),
         command(&["TYPE", layout::EVENTS]),
-        // Of a group that nobody has.
         command(&["XGROUP", "SETID", metrics, id, "0"]),
         command(&["XREADGROUP", "GROUP", id, "c", "STREAMS", metrics, ">"]),
         command(&["XACK", metrics, id, "0-1"]),
@@ -100,35 +80,24 @@ pub(super) async fn check(
     primary: bool,
     one_server: bool,
 ) -> Result<((), String), Failure> {
-    let mut refused = Vec::new();
-    let mut note = |name: String, answer: Result<(), RedisFault>| match answer {
-        // What is no matter of rights: there is no such group, key, entry.
-        Err(RedisFault::Refused(words)) if !is_forbidden(&words) => Ok(()),
-        Err(RedisFault::Refused(_)) => {
-            refused.push(name);
-            Ok(())
-        }
-        other => other,
-    };
-    let broken = |fault: RedisFault| Failure {
-        detail: fault.to_string(),
-        advice: "look at Redis: it answered before".into(),
-    };
     let all = commands(primary, one_server);
     let count = all.len();
-    for (name, key, command) in all {
-        let answer = link.run::<Value>(&command).await.map(|_| ());
-        let what = match &*name {
-            "XADD" => format!("{name} to {}…", shown(&key)),
-            _ => name,
-        };
-        note(what, answer).map_err(broken)?;
+    let mut refused = Vec::new();
+    for (name, command) in all {
+        match link.run::<Value>(&command).await {
+            Err(RedisFault::Refused(words)) if is_forbidden(&words) => refused.push(name),
+            // What is no matter of rights: there is no such group, key, entry.
+            Ok(_) | Err(RedisFault::Refused(_)) => {}
+            Err(fault) => {
+                let (detail, advice) = (fault.to_string(), "look at Redis: it answered before");
+                let advice = advice.into();
+                return Err(Failure { detail, advice });
+            }
+        }
     }
     if refused.is_empty() {
-        return Ok((
-            (),
-            format!("the user may do what this role does, {count} commands tried"),
-        ));
+        let detail = format!("the user may do what this role does, {count} commands tried");
+        return Ok(((), detail));
     }
     let role = if primary { "primary" } else { "replica" };
     Err(Failure {
@@ -143,9 +112,4 @@ pub(super) async fn check(
 /// `EXEC` is refused by what becomes of the transaction.
 fn is_forbidden(words: &str) -> bool {
     words.starts_with("NOPERM") || words.starts_with("EXECABORT")
-}
-
-/// The beginning of a key, which rights go by.
-fn shown(key: &str) -> &str {
-    key.split(super::redis::TRIAL).next().unwrap_or_default()
 }

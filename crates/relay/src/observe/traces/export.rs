@@ -4,12 +4,12 @@ use std::{
     io::Write,
     path::Path,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{
     HeaderMap,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use http_body_util::{BodyExt, Limited};
 use reqwest::{Certificate, Identity};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Dropped, Record, Why, answer::Rejected, encode};
 use crate::{
+    backoff::retry_after,
     observe::{
         chain,
         logs::{Throttle, Word},
@@ -31,8 +32,6 @@ use crate::{
 
 /// How often a batch is sent before it is given up.
 const ATTEMPTS: u32 = 4;
-/// However long a collector asks to wait.
-const MOST_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// What is queued at the end may take so long.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// An answer of a collector is a few bytes.
@@ -271,7 +270,7 @@ impl Exporter {
             Failure::Passing(chain(&error.without_url()), None)
         })?;
         let status = answer.status();
-        let after = retry_after(answer.headers());
+        let after = retry_after(answer.headers(), SystemTime::now());
         match status.as_u16() {
             200..=299 if is_grpc => grpc_outcome(answer).await,
             200..=299 => {
@@ -323,18 +322,6 @@ async fn grpc_outcome(answer: reqwest::Response) -> Result<Rejected, Failure> {
     }
 }
 
-/// How long a collector asks to be left alone, within reason.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(MOST_RETRY_AFTER))
-}
-
 fn pem(name: &str, path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| unusable(name, path, &error.to_string()))
 }
@@ -363,24 +350,4 @@ fn framed(body: &[u8], compressed: bool) -> Vec<u8> {
     framed.extend(length.to_be_bytes());
     framed.extend(body);
     framed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_collector_is_left_alone_for_as_long_as_it_says_within_reason() {
-        let of = |text: &'static str| {
-            let value = HeaderValue::from_static(text);
-            let seconds = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]));
-            seconds.map(|after| after.as_secs())
-        };
-        assert_eq!(
-            (of("0"), of(" 7 "), of("86400")),
-            (Some(0), Some(7), Some(300))
-        );
-        assert_eq!((of("-1"), of("soon"), of("")), (None, None, None));
-        assert_eq!(retry_after(&HeaderMap::new()), None);
-    }
 }

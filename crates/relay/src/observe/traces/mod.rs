@@ -25,7 +25,10 @@ pub use context::Context;
 pub use export::Exporter;
 
 use super::metrics::Metrics;
-use crate::settings::{Sampler, TraceSettings};
+use crate::{
+    proxies::bare,
+    settings::{Sampler, TraceSettings},
+};
 
 const FAILURE: &str = "error.type";
 
@@ -302,8 +305,7 @@ impl Span {
 
     /// Whom the request is for, as its sender has it.
     fn server(&mut self, host: &str, port: u16) {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        self.text("server.address", host);
+        self.text("server.address", bare(host));
         self.number("server.port", port);
     }
 

@@ -52,8 +52,10 @@ impl Page for ExplainPage {
             let environment = environment(&app, &asked).map_err(refusal)?;
             let mut target = asked.target().map_err(refusal)?;
             // As an SDK would be answered that does not send its target again.
-            if let Some(known) = app.known_target(environment.id(), &asked.target).await {
-                target = explain::remembered(&asked, target, &known);
+            if asked.attributes.is_none()
+                && let Some(known) = app.known_target(environment.id(), &asked.target).await
+            {
+                target = asked.remembered(target, &known);
             }
             // Hundreds of rules take a moment, which SDKs need not wait for.
             let and_rules = app.parts.and_rules;

@@ -32,8 +32,6 @@ use crate::{
 
 /// Fetches of all environments together.
 const FETCHES: usize = 64;
-/// What SaaS asks to wait before its stream is opened again is honoured up to here.
-const MOST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// Whoever is this long in opening a stream has none.
 const LONG_OPENING: Duration = Duration::from_secs(2);
@@ -318,8 +316,7 @@ impl Session {
                 self.set_stream(StreamState::Disconnected, true);
                 let asked = error.retry_after().unwrap_or_default();
                 let pause = jittered(self.source.intervals.poll, rand::random());
-                self.meanwhile(sleep(pause.max(asked.min(MOST_RETRY_AFTER))))
-                    .await?;
+                self.meanwhile(sleep(pause.max(asked))).await?;
                 self.sync();
             }
         }

@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// Writes an environment into a folder that is there. `before` is the folder whose place it takes: the targets there are people's
-/// own, as runs write none.
+/// Writes an environment into a folder that is there. `before` is the folder whose place it takes: the
+/// targets there are people's own, as runs write none.
 pub(super) fn write_environment(
     folder: &Path,
     before: &Path,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use ff_evaluation::OPERATORS;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -11,19 +12,6 @@ use crate::source::offline::fault::FileFault;
 
 /// So many are told of one environment; the others are counted.
 const MOST: usize = 20;
-
-/// What a clause can ask. Anything else never holds.
-const OPERATORS: [&str; 9] = [
-    "equal",
-    "equal_sensitive",
-    "in",
-    "starts_with",
-    "ends_with",
-    "contains",
-    "gt",
-    "match",
-    "segmentMatch",
-];
 
 /// What is doubtful in the files of an environment.
 #[derive(Debug, Default)]
@@ -55,14 +43,14 @@ pub(super) fn of_twins<'n>(
 ) {
     let mut seen = HashMap::with_capacity(items.len());
     for (position, (item, name)) in items.iter().zip(names).enumerate() {
-        let field = format!("[{position}].{by}");
+        let field = || format!("[{position}].{by}");
         let start = || {
             let value = super::field::of(item, by);
             file.start_of(value.unwrap_or(item))
         };
         if name.is_empty() {
             let reason = "ignored: it is missing or empty, and everything goes by it";
-            doubts.note(|| file.fault(start(), field, reason.into()));
+            doubts.note(|| file.fault(start(), field(), reason.into()));
         } else if let Some(before) = seen.insert(name, position) {
             doubts.note(|| {
                 let (line, _) = file.start_of(items[before]);
@@ -70,7 +58,7 @@ pub(super) fn of_twins<'n>(
                     "{name:?} is listed before, at line {line}, field [{before}]; the last one counts, \
                      and SDKs are sent both: remove one of them"
                 );
-                file.fault(start(), field, reason)
+                file.fault(start(), field(), reason)
             });
         }
     }

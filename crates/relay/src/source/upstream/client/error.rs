@@ -1,9 +1,10 @@
 //! Why a request of SaaS came to nothing, and what its answer says of it.
 
-use crate::observe::chain;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reqwest::{Response, StatusCode, header};
+use reqwest::{Response, StatusCode};
+
+use crate::{backoff::retry_after, observe::chain};
 
 /// Why a request came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -56,25 +57,8 @@ impl From<reqwest::Error> for UpstreamError {
 
 /// What an answer that is no success says.
 pub(super) fn refusal(answer: &Response) -> UpstreamError {
-    let value = answer
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    let retry_after = value.and_then(|text| {
-        let date = || {
-            httpdate::parse_http_date(text)
-                .ok()?
-                .duration_since(std::time::SystemTime::now())
-                .ok()
-        };
-        text.trim()
-            .parse()
-            .ok()
-            .map(Duration::from_secs)
-            .or_else(date)
-    });
     UpstreamError::Status {
         status: answer.status(),
-        retry_after,
+        retry_after: retry_after(answer.headers(), SystemTime::now()),
     }
 }
