@@ -2,7 +2,7 @@
 
 import json
 
-from reproductions import closing
+from reproductions import closing, giving_up
 from reproductions.plain import Plain
 
 from .client import Client
@@ -12,7 +12,7 @@ from .process import Failed
 
 
 def listed():
-    files = ("evaluation.json", "closing.json")
+    files = ("evaluation.json", "behaviour.json")
     return [entry for name in files for entry in json.loads((HERE / "reproductions" / name).read_text())]
 
 
@@ -55,3 +55,16 @@ async def closing_panics(case):
     finally:
         await client.stop()
     return "it panics, as at any server"
+
+
+def streams_again(sdk, seconds):
+    """Whether an SDK comes back to its stream after that was refused for so long."""
+    gives_up = any(entry.get("check") == "cut" for _, entry in of(sdk))
+    return not gives_up or seconds < giving_up.PATIENCE
+
+
+async def gives_its_stream_up(case):
+    """An SDK that only polls after its stream was refused: then no stream is waited for."""
+    if not await giving_up.gives_up(case.app(), ALICE):
+        raise Failed("it asks for its stream again: strike the defect, and wait for the stream after each cut")
+    return "it only polls, as at any server"

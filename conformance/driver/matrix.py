@@ -26,9 +26,10 @@ def cell(world, check, sdk):
 
 
 def defects_in(check, sdk):
-    """The SDK's own defects that a check of evaluations comes upon."""
-    if check.key not in ("vectors", "and-rules") or sdk.browser:
-        return []
+    """The SDK's own defects that a check comes upon."""
+    named = [number for number, entry in defects.of(sdk) if entry.get("check") == check.key]
+    if named or check.key not in ("vectors", "and-rules") or sdk.browser:
+        return named
     made = vectors.load(check.key == "and-rules", everyday=True)
     return [number for number, entry in defects.of(sdk) if any(map(made.has, entry["shown_by"]))]
 

@@ -46,6 +46,7 @@ CHECKS = [
     Check("origin", "works from another origin, with one preflight a URL", browser.cross_origin, browsers_only=True),
     Check("payload", "fetches nothing for a patch (once where the value is empty or long)", browser.evaluated_events, browsers_only=True),
     Check("closing", "its defect at a close, shown at a plain server", defects.closing_panics, only=("go",), shown=False, topologies=("embedded",), sites=()),
+    Check("giving-up", "its defect at a refused stream, shown at a plain server", defects.gives_its_stream_up, only=("java",), shown=False, topologies=("embedded",), sites=(), waits=True),
 ]
 
 # Checks, of all topologies, that are carried out at the same time; those that wait come on top.
