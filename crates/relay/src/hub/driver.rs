@@ -18,6 +18,7 @@ use tokio::{
     io::Interest,
     net::TcpStream,
     sync::mpsc,
+    task::coop::consume_budget,
     time::{Instant, interval_at, timeout},
 };
 
@@ -27,6 +28,9 @@ const BEAT: Write = Write {
     bytes: HEARTBEAT,
     received: None,
 };
+
+/// So much may come from a client behind its request, which has nothing to say any more.
+const MOST_HEARD: usize = 64 * 1_024;
 
 /// By then the kernel has sent what a reader takes that keeps reading.
 const LONG_SENT: Duration = Duration::from_secs(1);
@@ -62,40 +66,51 @@ pub async fn drive_socket(
     // Without these an event can wait for an acknowledgement, or be cut where it need not be.
     let _ = socket_ref.set_tcp_nodelay(true);
     let _ = socket_ref.set_tcp_notsent_lowat(1);
-    let end = drive(&socket, &mut channel, head, &stream, pace).await;
+    let (end, is_whole) = drive(&socket, &mut channel, head, &stream, pace).await;
     // It is told as far as that goes without waiting: the client may be the one that has gone.
-    let _ = socket.try_write(&channel.farewell());
+    if is_whole {
+        let _ = socket.try_write(&channel.farewell());
+    }
     if let Some(end) = end {
         stream.ended(end);
     }
 }
 
-/// Why the stream ended; nothing where the client has gone.
+/// Why the stream ended, nothing where the client has gone; and whether all that was sealed for it
+/// was written, without which nothing may follow.
 async fn drive(
     socket: &TcpStream,
     channel: &mut impl Channel,
     head: Vec<u8>,
     stream: &Subscription,
     pace: Pace,
-) -> Option<End> {
+) -> (Option<End>, bool) {
     let mut first = head;
     first.extend_from_slice(&HEARTBEAT);
-    write(socket, &channel.seal(&first).ok()?, pace.stall, true)
-        .await
-        .ok()?;
+    let Ok(sealed) = channel.seal(&first) else {
+        return (None, false);
+    };
+    if !matches!(
+        write(socket, &sealed, stream, pace.stall, true).await,
+        Ok(true)
+    ) {
+        return (None, false);
+    }
     // Held streams are many, and each byte of one counts.
+    drop(sealed);
     drop(first);
+    let mut heard = 0;
     let mut heartbeat = interval_at(Instant::now() + pace.heartbeat, pace.heartbeat);
     let mut written = Instant::now();
     loop {
         let mut is_beat = false;
         let Write { bytes, received } = match stream.next() {
             Next::Send(write) => write,
-            Next::End(end) => return Some(end),
+            Next::End(end) => return (Some(end), true),
             Next::Wait => tokio::select! {
                 biased;
                 () = stream.woken() => continue,
-                () = closed(socket, channel) => return None,
+                () = closed(socket, channel, &mut heard) => return (None, true),
                 _ = heartbeat.tick() => {
                     is_beat = true;
                     BEAT
@@ -105,27 +120,35 @@ async fn drive(
         // A reader that keeps reading has all of what was written so long ago, and heartbeats find
         // one that does not: most events then cost one call of the kernel instead of two.
         let all_sent = !is_beat && written.elapsed() > LONG_SENT;
-        let wrote = write(socket, &channel.seal(&bytes).ok()?, pace.stall, all_sent).await;
+        let Ok(sealed) = channel.seal(&bytes) else {
+            return (None, false);
+        };
+        let wrote = write(socket, &sealed, stream, pace.stall, all_sent).await;
         written = Instant::now();
-        if let Err(error) = wrote {
-            let is_slow = error.kind() == io::ErrorKind::TimedOut;
-            if is_slow {
+        match wrote {
+            Ok(true) => stream.written(received),
+            Ok(false) => return (stream.end(), false),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 stream.too_slow();
+                return (Some(End::TooSlow), false);
             }
-            return is_slow.then_some(End::TooSlow);
+            Err(_) => return (None, false),
         }
-        stream.written(received);
+        // A long burst to a quick reader is one of many things that this thread has to do.
+        consume_budget().await;
     }
 }
 
 /// Writes all bytes once the kernel has nothing unsent left, within `stall`. `all_sent`: it has
-/// nothing left.
+/// nothing left. `false` where the stream was ended before a byte was written: its end does not wait
+/// for a reader that is stuck.
 async fn write(
     socket: &TcpStream,
     bytes: &[u8],
+    stream: &Subscription,
     stall: Duration,
     all_sent: bool,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let mut rest = bytes;
     if all_sent {
         match socket.try_write(rest) {
@@ -134,14 +157,18 @@ async fn write(
             Err(error) => return Err(error),
         }
         if rest.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
     }
     let is_begun = rest.len() < bytes.len();
     let all = async move {
         // What was begun goes on: it is cut already.
         if !is_begun {
-            sent(socket).await?;
+            tokio::select! {
+                biased;
+                () = stream.ending() => return Ok(false),
+                sent = sent(socket) => sent?,
+            }
         }
         while !rest.is_empty() {
             socket.writable().await?;
@@ -151,7 +178,7 @@ async fn write(
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(true)
     };
     // In a box: a held stream is not writing, and each byte of it counts.
     Box::pin(timeout(stall, all))
@@ -185,9 +212,11 @@ async fn sent(socket: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Ends when the client has closed; what it sends is read and forgotten.
-async fn closed(socket: &TcpStream, channel: &mut impl Channel) {
-    loop {
+/// Ends when the client has closed, or talks: what it sends is read and forgotten up to a bound, as
+/// one that never stops would otherwise keep a thread to itself.
+async fn closed(socket: &TcpStream, channel: &mut impl Channel, heard: &mut usize) {
+    while *heard <= MOST_HEARD {
+        consume_budget().await;
         if socket.readable().await.is_err() {
             return;
         }
@@ -196,10 +225,15 @@ async fn closed(socket: &TcpStream, channel: &mut impl Channel) {
         match socket.try_read(&mut scratch) {
             Ok(0) => return,
             Ok(read) if !channel.takes(&scratch[..read]) => return,
+            Ok(read) => *heard += read,
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-            _ => {}
+            Err(_) => {}
         }
     }
+    tracing::debug!(
+        bytes = *heard,
+        "a stream is closed: its client sends instead of reading"
+    );
 }
 
 /// A stream as a body, for connections that stay in hyper: one event, one frame.
@@ -213,14 +247,17 @@ pub struct StreamBody {
 pub fn body(stream: Subscription, pace: Pace) -> (StreamBody, impl Future<Output = ()>) {
     let (sender, frames) = mpsc::channel(1);
     let feed = async move {
-        let send = async |bytes| match timeout(pace.stall, sender.send(bytes)).await {
-            Ok(Ok(())) => true,
-            Ok(Err(_)) => false,
-            Err(_) => {
+        let send = async |bytes| {
+            let sent = tokio::select! {
+                biased;
+                () = stream.ending() => return false,
+                sent = timeout(pace.stall, sender.send(bytes)) => sent,
+            };
+            if sent.is_err() {
                 stream.too_slow();
                 stream.ended(End::TooSlow);
-                false
             }
+            matches!(sent, Ok(Ok(())))
         };
         let mut heartbeat = interval_at(Instant::now(), pace.heartbeat);
         heartbeat.tick().await;

@@ -83,6 +83,18 @@ impl Subscription {
         self.stream.wake.notified().await;
     }
 
+    /// Why it was ended, if it was.
+    fn end(&self) -> Option<End> {
+        self.stream.queue().ended()
+    }
+
+    /// Waits until it is ended, whatever waits to be sent.
+    async fn ending(&self) {
+        while self.end().is_none() {
+            self.woken().await;
+        }
+    }
+
     /// A write is with the kernel, or with whoever writes for us.
     fn written(&self, received: Option<Instant>) {
         if let Some(received) = received {

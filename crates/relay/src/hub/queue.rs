@@ -138,6 +138,10 @@ impl Queue {
         (self.shared, self.waiting) = (None, VecDeque::new());
     }
 
+    pub(super) fn ended(&self) -> Option<End> {
+        self.end
+    }
+
     /// Takes the next write: one event, or several small ones that fit a segment together.
     pub(super) fn next(&mut self) -> Next {
         if let Some(end) = self.end {

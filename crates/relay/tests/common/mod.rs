@@ -286,6 +286,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// What a client has nothing to gain by.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).await.unwrap();
+    }
+
     /// Reads what comes next; `false` at the end.
     pub async fn read(&mut self) -> bool {
         let read = tokio::time::timeout(DEADLINE, self.read_patiently()).await;
