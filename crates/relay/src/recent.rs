@@ -3,11 +3,14 @@
 
 use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
-/// Remembers between `size` and `2 * size` entries, the youngest.
+/// Remembers between `size` and `2 * size` entries, the youngest; fewer where they are heavy.
 pub(crate) struct RecentMemory<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     size: usize,
+    /// Of the younger generation, and how much it may be.
+    weight: usize,
+    most_weight: usize,
 }
 
 impl<K: Eq + Hash, V> RecentMemory<K, V> {
@@ -16,13 +19,31 @@ impl<K: Eq + Hash, V> RecentMemory<K, V> {
             young: HashMap::new(),
             old: HashMap::new(),
             size,
+            weight: 0,
+            most_weight: usize::MAX,
+        }
+    }
+
+    /// The same, where each generation weighs no more than this.
+    pub(crate) fn of_weight(size: usize, most_weight: usize) -> Self {
+        Self {
+            most_weight,
+            ..Self::new(size)
         }
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= self.size {
+        self.insert_heavy(key, value, 0);
+    }
+
+    /// Inserts an entry of some weight. What it takes the place of stays in the balance until its
+    /// generation goes.
+    pub(crate) fn insert_heavy(&mut self, key: K, value: V, weight: usize) {
+        if self.young.len() >= self.size || self.weight.saturating_add(weight) > self.most_weight {
             self.old = std::mem::take(&mut self.young);
+            self.weight = 0;
         }
+        self.weight += weight;
         self.old.remove(&key);
         self.young.insert(key, value);
     }
@@ -54,6 +75,7 @@ impl<K: Eq + Hash, V> RecentMemory<K, V> {
     pub(crate) fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
+        self.weight = 0;
     }
 }
 
@@ -71,5 +93,20 @@ mod tests {
         assert_eq!((0..1_000).filter(|n| memory.get(n).is_some()).count(), 20);
         memory.clear();
         assert_eq!(memory.get(&999), None);
+    }
+
+    #[test]
+    fn what_is_heavy_is_bounded_by_its_weight() {
+        let mut memory = RecentMemory::of_weight(1_000, 100);
+        for n in 0..1_000 {
+            memory.insert_heavy(n, (), 30);
+        }
+        assert!((997..1_000).all(|n| memory.get(&n).is_some()));
+        assert!(memory.len() <= 6, "{}", memory.len());
+        // What is heavier than all that may be is remembered alone.
+        memory.insert_heavy(2_000, (), 200);
+        assert!(memory.get(&2_000).is_some());
+        memory.insert_heavy(2_001, (), 1);
+        assert!(memory.len() <= 3);
     }
 }

@@ -29,8 +29,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// How many recent targets are remembered, at least.
+/// How many recent targets are remembered, at least, where they are not larger than is usual: they
+/// may take so many bytes of JSON, twice.
 const REMEMBERED: usize = 20_000;
+const REMEMBERED_BYTES: usize = 16 << 20;
 /// How long an evaluation waits for another relay's memory.
 const ASK: Duration = Duration::from_millis(20);
 const ASK_AGAIN: Duration = Duration::from_mins(1);
@@ -84,7 +86,7 @@ pub struct Targets {
 impl Default for Targets {
     fn default() -> Self {
         Self {
-            memory: Mutex::new(RecentMemory::new(REMEMBERED)),
+            memory: Mutex::new(RecentMemory::of_weight(REMEMBERED, REMEMBERED_BYTES)),
             asked: Mutex::new(RecentMemory::new(REMEMBERED)),
             headers: Mutex::new(RecentMemory::new(REMEMBERED_HEADERS)),
             listed: ListedTargets::default(),
@@ -97,7 +99,7 @@ impl Targets {
     pub fn remember(&self, environment: &EnvironmentId, target: Arc<Target>, size: usize) {
         if size <= MOST_REMEMBERED {
             let key = (environment.clone(), target.identifier.clone());
-            self.lock().insert(key, target);
+            self.lock().insert_heavy(key, target, size);
         }
     }
 
