@@ -54,6 +54,8 @@ impl HttpBody for AnswerBody {
 pub type Answer = Response<AnswerBody>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// What an answer depends on that may be compressed.
+const BY_CODING: HeaderValue = HeaderValue::from_static("Accept-Encoding");
 /// As many as fit in what a map of more than six takes anyway.
 const MOST_HEADERS: usize = 12;
 /// Below this, compressing costs more than it saves.
@@ -138,6 +140,18 @@ pub fn empty(status: StatusCode) -> Answer {
     answer
 }
 
+/// The answer to a `HEAD`: as long as that to a `GET`, and without its body. On HTTP/1.1 hyper sees to
+/// that, on HTTP/2 it sends what there is, which is an error of the protocol.
+pub fn without_body(mut answer: Answer) -> Answer {
+    let length = answer.body().size_hint().exact().filter(|&n| n > 0);
+    if let Some(length) = length {
+        let length = HeaderValue::from(length);
+        answer.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
+    *answer.body_mut() = AnswerBody::Full(Bytes::new());
+    answer
+}
+
 /// A prepared body: 304 where the client has it, compressed where it likes and it pays.
 pub fn prepared(request: &HeaderMap, body: &Body) -> Answer {
     let coding = negotiate(request, body.bytes().len());
@@ -165,6 +179,7 @@ pub fn computed(request: &HeaderMap, bytes: Vec<u8>) -> Answer {
     };
     let mut answer = json(StatusCode::OK, body);
     label(&mut answer, coding);
+    answer.headers_mut().insert(header::VARY, BY_CODING);
     answer
 }
 
@@ -183,7 +198,7 @@ fn conditional(
     };
     let headers = answer.headers_mut();
     headers.insert(header::ETAG, etag);
-    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    headers.insert(header::VARY, BY_CODING);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     answer
 }
@@ -192,8 +207,6 @@ fn label(answer: &mut Answer, coding: Option<Coding>) {
     if let Some(coding) = coding {
         let token = HeaderValue::from_static(coding.token());
         answer.headers_mut().insert(header::CONTENT_ENCODING, token);
-        let vary = HeaderValue::from_static("Accept-Encoding");
-        answer.headers_mut().insert(header::VARY, vary);
     }
 }
 
@@ -215,12 +228,14 @@ fn has(request: &HeaderMap, etag: &HeaderValue) -> bool {
         })
 }
 
-/// The coding that the client likes best; of equals the cheapest to make.
+/// The coding that the client likes best; of equals the cheapest to make. None where it likes the
+/// body as it is better, which is not so where it does not say (RFC 9110, 12.5.3).
 fn negotiate(request: &HeaderMap, length: usize) -> Option<Coding> {
     if length < LEAST_COMPRESSED {
         return None;
     }
-    let mut best: Option<(f32, u8, Coding)> = None;
+    let mut named = [None; CODINGS.len()];
+    let (mut any, mut identity) = (None, None);
     let values = request
         .get_all(header::ACCEPT_ENCODING)
         .iter()
@@ -228,23 +243,31 @@ fn negotiate(request: &HeaderMap, length: usize) -> Option<Coding> {
     for offer in values.flat_map(|value| value.split(',')) {
         let mut parts = offer.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
-        let (coding, preference) = match name {
-            _ if name.eq_ignore_ascii_case("zstd") => (Coding::Zstd, 2),
-            _ if name.eq_ignore_ascii_case("br") => (Coding::Brotli, 1),
-            _ if name.eq_ignore_ascii_case("gzip") || name == "x-gzip" || name == "*" => {
-                (Coding::Gzip, 0)
-            }
-            _ => continue,
+        let is = |token: &str| name.eq_ignore_ascii_case(token);
+        let mut quality = || {
+            let quality =
+                parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+            Some(quality.map_or(1.0, |q| q.trim().parse().unwrap_or(0.0_f32)))
         };
-        let quality = parts
-            .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
-            .map_or(1.0, |q| q.trim().parse().unwrap_or(0.0));
-        if quality > 0.0 && best.is_none_or(|(q, p, _)| (quality, preference) > (q, p)) {
-            best = Some((quality, preference, coding));
+        match CODINGS.iter().position(|coding| is(coding.token())) {
+            Some(at) => named[at] = quality(),
+            None if is("x-gzip") => named[GZIP] = quality(),
+            None if is("identity") => identity = quality(),
+            None if name == "*" => any = quality(),
+            None => {}
         }
     }
-    best.map(|(_, _, coding)| coding)
+    // Any coding will do: that which most know.
+    named[GZIP] = named[GZIP].or(any);
+    let best = CODINGS.iter().zip(named).rev();
+    let best = best.filter_map(|(coding, quality)| Some((*coding, quality?)));
+    let (coding, quality) = best.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    (quality > 0.0 && quality >= identity.unwrap_or(0.0)).then_some(coding)
 }
+
+/// The codings, the cheapest to make first.
+const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+const GZIP: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -264,6 +287,14 @@ mod tests {
             ("br;q=0, gzip", Some(Coding::Gzip)),
             ("identity", None),
             ("*", Some(Coding::Gzip)),
+            ("gzip;q=0, *", None),
+            ("gzip;q=0, *, br", Some(Coding::Brotli)),
+            ("br;q=0.5, *", Some(Coding::Gzip)),
+            ("identity;q=1, gzip;q=0.5", None),
+            ("identity;q=0.5, gzip", Some(Coding::Gzip)),
+            ("gzip, identity", Some(Coding::Gzip)),
+            ("identity;q=0, gzip;q=0.1", Some(Coding::Gzip)),
+            ("GZIP;Q=0.3, deflate", Some(Coding::Gzip)),
             ("gzip;q=x", None),
             ("", None),
         ] {
