@@ -75,6 +75,11 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// To whose events it listens.
+    pub fn environment(&self) -> &EnvironmentId {
+        &self.stream.environment
+    }
+
     fn next(&self) -> Next {
         self.stream.queue().next()
     }

@@ -75,10 +75,9 @@ impl App {
             json.as_deref(),
             now,
         );
-        Ok(respond::json(
-            StatusCode::OK,
-            format!("{{\"authToken\":\"{token}\"}}"),
-        ))
+        let mut answer = respond::json(StatusCode::OK, format!("{{\"authToken\":\"{token}\"}}"));
+        answer.extensions_mut().insert(environment.id().clone());
+        Ok(answer)
     }
 }
 

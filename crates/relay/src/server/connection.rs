@@ -8,18 +8,19 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::{BoxFuture, Either, ready};
 use http::HeaderMap;
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::timeout,
@@ -29,7 +30,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     App,
     dispatch::{Accepted, Handling, Reply},
-    respond::{Answer, AnswerBody, Refusal},
+    respond::{self, Answer, AnswerBody, Refusal},
     transport::{Activity, Tracked},
 };
 use crate::hub::{
@@ -132,6 +133,9 @@ where
     let slot = Slot::default();
     let activity = Arc::new(Activity::default());
     let service = service_fn(|request: hyper::Request<Incoming>| {
+        if !request.body().is_end_stream() {
+            activity.has_body();
+        }
         let reply = match app.handle(request) {
             Handling::Done(answer) => {
                 activity.touch();
@@ -158,7 +162,8 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle)
         .max_buf_size(limits.head.max(8_192))
-        .half_close(false)
+        // Who has asked all it wants to may say so, and is answered.
+        .half_close(true)
         .serve_connection(TokioIo::new(Tracked::new(io)), service);
 
     let finished = std::future::poll_fn(|cx| {
@@ -187,12 +192,28 @@ where
         let head = encode_head(accepted.head.headers());
         return drive(io.inner, head, accepted);
     }
-    let _ = timeout(
-        limits.read,
-        tokio::io::AsyncWriteExt::shutdown(&mut io.inner),
-    )
-    .await;
+    let mut io = io.inner;
+    let _ = timeout(limits.read, io.shutdown()).await;
+    if activity.had_body() {
+        // A socket that is closed with something unread is reset, and its client then often loses the
+        // answer: Node repeats what it takes to be a failure of the network.
+        let _ = timeout(limits.read, forget(&mut io)).await;
+    }
     None
+}
+
+/// Reads what a client still sends that was answered already, as long as it goes on at it.
+async fn forget(io: &mut (impl AsyncRead + Unpin)) {
+    const MOST: usize = 64 << 20;
+    const SILENCE: Duration = Duration::from_secs(1);
+    let mut scratch = vec![0; 16 << 10];
+    let mut read = 0;
+    while read < MOST {
+        match timeout(SILENCE, io.read(&mut scratch)).await {
+            Ok(Ok(more)) if more > 0 => read += more,
+            _ => return,
+        }
+    }
 }
 
 /// Ends when the relay drains and the connection has had no request for a while: a client that is
@@ -232,12 +253,17 @@ where
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let (app, feeds) = (app.clone(), feeds.clone());
         async move {
+            let is_head = request.method() == http::Method::HEAD;
+            let fitting = |answer| match is_head {
+                true => respond::without_body(answer),
+                false => answer,
+            };
             let reply = match app.handle(request) {
-                Handling::Done(answer) => return Ok::<_, io::Error>(answer),
+                Handling::Done(answer) => return Ok::<_, io::Error>(fitting(answer)),
                 Handling::Waiting(reply) => reply,
             };
             Ok(match reply.await {
-                Reply::Answer(answer) => answer,
+                Reply::Answer(answer) => fitting(answer),
                 Reply::Stream(accepted) => feeds.stream(*accepted, app.parts.pace),
             })
         }

@@ -6,9 +6,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::{
     App, Outcome, Request,
@@ -21,6 +19,7 @@ use crate::{
         logs::{self, RequestLine},
         traces::{self, Span},
     },
+    state::EnvironmentId,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -83,10 +82,15 @@ impl App {
                 Outcome::Answer(answer) => {
                     Reply::Answer(app.conclude(&head, &route, answer, (started, span)))
                 }
-                Outcome::Stream(subscription) => Reply::Stream(Box::new(Accepted {
-                    subscription,
-                    head: app.conclude(&head, &route, stream_head(), (started, span)),
-                })),
+                Outcome::Stream(subscription) => {
+                    let mut answer = stream_head();
+                    let environment = subscription.environment().clone();
+                    answer.extensions_mut().insert(environment);
+                    Reply::Stream(Box::new(Accepted {
+                        subscription,
+                        head: app.conclude(&head, &route, answer, (started, span)),
+                    }))
+                }
             }
         }))
     }
@@ -118,6 +122,8 @@ impl App {
         let number = route.as_ref().map_or(UNKNOWN, Route::number);
         let environment = route.as_ref().ok().and_then(Route::environment);
         let environment = environment.and_then(|id| self.parts.relay.environment(id));
+        // Where the path does not say, who asked does.
+        let known = answer.extensions_mut().remove::<EnvironmentId>();
         let id = request_id(&head.headers);
         let origin_matters = head.headers.contains_key(header::ORIGIN);
         finish(answer.headers_mut(), &id, origin_matters);
@@ -132,6 +138,7 @@ impl App {
             .as_ref()
             .map_or("", |environment| environment.id().as_str());
         self.count(head, number, env, answer.status(), took);
+        let env = known.as_ref().map_or(env, EnvironmentId::as_str);
         if let Some(span) = &mut span {
             span.text("ff.environment", env);
             span.answered(answer.status().as_u16());
@@ -213,7 +220,8 @@ impl App {
                     StatusCode::METHOD_NOT_ALLOWED,
                     format!("{} is not allowed here, but {allowed}", head.method),
                 );
-                let mut answer = refusal.into_answer(false);
+                let is_stream = head.uri.path().trim_end_matches('/').ends_with("/stream");
+                let mut answer = refusal.into_answer(is_stream);
                 answer
                     .headers_mut()
                     .insert(header::ALLOW, HeaderValue::from_static(allowed));
@@ -253,28 +261,6 @@ impl App {
             }
         };
         Ok(Outcome::Answer(answer))
-    }
-
-    /// Reads a body of at most `limit` bytes; a larger one is refused with `status`.
-    pub(super) async fn read_body(
-        &self,
-        body: Incoming,
-        limit: usize,
-        status: StatusCode,
-    ) -> Result<Bytes, Refusal> {
-        let too_large = || Refusal::new(status, format!("the body is larger than {limit} bytes"));
-        if hyper::body::Body::size_hint(&body).lower() > limit as u64 {
-            return Err(too_large());
-        }
-        match timeout(self.parts.limits.read, Limited::new(body, limit).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => Err(Refusal::bad_request("the body did not arrive whole")),
-            Err(_) => Err(Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "the body did not arrive in time",
-            )),
-        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
 pub mod admin;
 mod auth;
 mod authorise;
+mod bodies;
 mod checked;
 pub mod connection;
 mod dispatch;

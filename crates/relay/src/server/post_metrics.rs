@@ -2,7 +2,6 @@
 
 use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use hyper::body::{Body, Incoming};
-use tokio::time::timeout;
 
 use super::{
     App,
@@ -34,18 +33,10 @@ impl App {
                 return Err(refusal);
             }
         };
-        let size = body.size_hint().upper().unwrap_or(u64::MAX);
-        let size = usize::try_from(size).unwrap_or(limit).clamp(1, limit);
-        let room = self
-            .metrics_bodies
-            .acquire_many(u32::try_from(size).unwrap_or(u32::MAX));
-        let _room = timeout(self.parts.limits.read, room).await.map_err(|_| {
-            Refusal::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many metrics are being posted; try again",
-            )
-        })?;
-        let body = self.read_body(body, limit, status).await?;
+        let mut room = self.metrics_bodies.try_acquire_many(0).ok();
+        let body = self
+            .read_body_in(body, limit, status, room.as_mut())
+            .await?;
         let taken = self.parts.intake.take(&environment, body).await;
         let kept = taken.map_err(Refusal::bad_request)?;
         let mut answer = respond::json(StatusCode::OK, "{}");

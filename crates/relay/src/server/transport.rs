@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -23,6 +23,7 @@ pub(super) struct Activity {
     answering: AtomicUsize,
     /// Milliseconds after `opened`.
     last: AtomicU64,
+    had_body: AtomicBool,
 }
 
 impl Default for Activity {
@@ -31,6 +32,7 @@ impl Default for Activity {
             opened: Instant::now(),
             answering: AtomicUsize::new(0),
             last: AtomicU64::new(0),
+            had_body: AtomicBool::new(false),
         }
     }
 }
@@ -49,6 +51,15 @@ impl Activity {
     /// A request came and was answered at once.
     pub(super) fn touch(&self) {
         self.last.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// A request came whose body may not have come whole.
+    pub(super) fn has_body(&self) {
+        self.had_body.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn had_body(&self) -> bool {
+        self.had_body.load(Ordering::Relaxed)
     }
 
     fn now(&self) -> u64 {
