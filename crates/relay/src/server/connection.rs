@@ -254,9 +254,12 @@ where
         let (app, feeds) = (app.clone(), feeds.clone());
         async move {
             let is_head = request.method() == http::Method::HEAD;
-            let fitting = |answer| match is_head {
-                true => respond::without_body(answer),
-                false => answer,
+            let fitting = |answer| {
+                if is_head {
+                    respond::without_body(answer)
+                } else {
+                    answer
+                }
             };
             let reply = match app.handle(request) {
                 Handling::Done(answer) => return Ok::<_, io::Error>(fitting(answer)),
