@@ -55,87 +55,109 @@ impl Default for Pace {
 
 /// Writes a whole stream to a socket: its head, a heartbeat, then events until it ends. Closing the
 /// socket is what tells the client of the end.
-pub async fn drive_socket(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function keeps its arguments twice, and held streams are many"
+)]
+pub fn drive_socket(
     socket: TcpStream,
     mut channel: impl Channel,
     head: Vec<u8>,
     stream: Subscription,
     pace: Pace,
-) {
-    let socket_ref = socket2::SockRef::from(&socket);
+) -> impl Future<Output = ()> + Send {
+    async move {
+        // What comes before a stream waits is in a box that goes.
+        let (end, is_whole) = if Box::pin(open(&socket, &mut channel, head, &stream, pace)).await {
+            drive(&socket, &mut channel, &stream, pace).await
+        } else {
+            (None, false)
+        };
+        // It is told as far as that goes without waiting: the client may be the one that has gone.
+        if is_whole {
+            let _ = socket.try_write(&channel.farewell());
+        }
+        if let Some(end) = end {
+            stream.ended(end);
+        }
+    }
+}
+
+/// Writes the head and the first heartbeat; whether that was possible.
+async fn open(
+    socket: &TcpStream,
+    channel: &mut impl Channel,
+    mut first: Vec<u8>,
+    stream: &Subscription,
+    pace: Pace,
+) -> bool {
+    let socket_ref = socket2::SockRef::from(socket);
     // Without these an event can wait for an acknowledgement, or be cut where it need not be.
     let _ = socket_ref.set_tcp_nodelay(true);
     let _ = socket_ref.set_tcp_notsent_lowat(1);
-    let (end, is_whole) = drive(&socket, &mut channel, head, &stream, pace).await;
-    // It is told as far as that goes without waiting: the client may be the one that has gone.
-    if is_whole {
-        let _ = socket.try_write(&channel.farewell());
-    }
-    if let Some(end) = end {
-        stream.ended(end);
-    }
+    first.extend_from_slice(&HEARTBEAT);
+    let Ok(sealed) = channel.seal(&first) else {
+        return false;
+    };
+    matches!(
+        write(socket, &sealed, stream, pace.stall, true).await,
+        Ok(true)
+    )
 }
 
 /// Why the stream ended, nothing where the client has gone; and whether all that was sealed for it
 /// was written, without which nothing may follow.
-async fn drive(
+#[expect(clippy::manual_async_fn, reason = "as above")]
+fn drive(
     socket: &TcpStream,
     channel: &mut impl Channel,
-    head: Vec<u8>,
     stream: &Subscription,
     pace: Pace,
-) -> (Option<End>, bool) {
-    let mut first = head;
-    first.extend_from_slice(&HEARTBEAT);
-    let Ok(sealed) = channel.seal(&first) else {
-        return (None, false);
-    };
-    if !matches!(
-        write(socket, &sealed, stream, pace.stall, true).await,
-        Ok(true)
-    ) {
-        return (None, false);
-    }
-    // Held streams are many, and each byte of one counts.
-    drop(sealed);
-    drop(first);
-    let mut heard = 0;
-    let mut heartbeat = interval_at(Instant::now() + pace.heartbeat, pace.heartbeat);
-    let mut written = Instant::now();
-    loop {
-        let mut is_beat = false;
-        let Write { bytes, received } = match stream.next() {
-            Next::Send(write) => write,
-            Next::End(end) => return (Some(end), true),
-            Next::Wait => tokio::select! {
-                biased;
-                () = stream.woken() => continue,
-                () = closed(socket, channel, &mut heard) => return (None, true),
-                _ = heartbeat.tick() => {
-                    is_beat = true;
-                    BEAT
+) -> impl Future<Output = (Option<End>, bool)> + Send {
+    async move {
+        let mut heartbeat = interval_at(Instant::now() + pace.heartbeat, pace.heartbeat);
+        let mut written = Instant::now();
+        let mut heard = 0;
+        loop {
+            let is_beat = stream.waits();
+            if is_beat {
+                tokio::select! {
+                    biased;
+                    () = stream.woken() => continue,
+                    () = closed(socket, channel, &mut heard) => return (None, true),
+                    _ = heartbeat.tick() => {}
                 }
-            },
-        };
-        // A reader that keeps reading has all of what was written so long ago, and heartbeats find
-        // one that does not: most events then cost one call of the kernel instead of two.
-        let all_sent = !is_beat && written.elapsed() > LONG_SENT;
-        let Ok(sealed) = channel.seal(&bytes) else {
-            return (None, false);
-        };
-        let wrote = write(socket, &sealed, stream, pace.stall, all_sent).await;
-        written = Instant::now();
-        match wrote {
-            Ok(true) => stream.written(received),
-            Ok(false) => return (stream.end(), false),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                stream.too_slow();
-                return (Some(End::TooSlow), false);
             }
-            Err(_) => return (None, false),
+            let next = if is_beat {
+                BEAT
+            } else {
+                match stream.next() {
+                    Next::Send(next) => next,
+                    Next::End(end) => return (Some(end), true),
+                    Next::Wait => continue,
+                }
+            };
+            // A reader that keeps reading has all of what was written so long ago, and heartbeats
+            // find one that does not: most events then cost one call of the kernel instead of two.
+            let all_sent = !is_beat && written.elapsed() > LONG_SENT;
+            let wrote = match channel.seal(&next.bytes) {
+                Ok(sealed) => write(socket, &sealed, stream, pace.stall, all_sent).await,
+                Err(error) => Err(error),
+            };
+            written = Instant::now();
+            match wrote {
+                Ok(true) => stream.written(next.received),
+                Ok(false) => return (stream.end(), false),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    stream.too_slow();
+                    return (Some(End::TooSlow), false);
+                }
+                Err(_) => return (None, false),
+            }
+            drop(next);
+            // A long burst to a quick reader is one of many things that this thread has to do.
+            consume_budget().await;
         }
-        // A long burst to a quick reader is one of many things that this thread has to do.
-        consume_budget().await;
     }
 }
 

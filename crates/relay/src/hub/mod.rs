@@ -84,6 +84,11 @@ impl Subscription {
         self.stream.queue().next()
     }
 
+    /// Whether there is nothing to send, and no end.
+    fn waits(&self) -> bool {
+        self.stream.queue().waits()
+    }
+
     async fn woken(&self) {
         self.stream.wake.notified().await;
     }

@@ -138,6 +138,20 @@ impl Queue {
         (self.shared, self.waiting) = (None, VecDeque::new());
     }
 
+    /// Whether there is nothing to send, and no end.
+    pub(super) fn waits(&mut self) -> bool {
+        let is_empty = self.shared.is_none() && self.waiting.is_empty();
+        if is_empty {
+            self.shrink();
+        }
+        is_empty && self.end.is_none()
+    }
+
+    /// Held streams are many, and what one keeps for a rush it seldom needs.
+    fn shrink(&mut self) {
+        (self.waiting, self.at_once) = (VecDeque::new(), 0);
+    }
+
     pub(super) fn ended(&self) -> Option<End> {
         self.end
     }
@@ -156,8 +170,7 @@ impl Queue {
             return Next::Send(next);
         }
         let Some(first) = self.waiting.pop_front() else {
-            // Held streams are many, and what one keeps for a rush it seldom needs.
-            (self.waiting, self.at_once) = (VecDeque::new(), 0);
+            self.shrink();
             return Next::Wait;
         };
         Next::Send(joined(first, |fits| {
