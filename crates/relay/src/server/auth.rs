@@ -46,7 +46,7 @@ impl App {
             Some(Some(environment)) => environment,
             Some(None) => {
                 return Err(Refusal::unauthorized(
-                    "the SDK key is not known here; check the key, and that its environment belongs to the relay's proxy key",
+                    "the SDK key is not known here; check the key, and that its environment is one of the relay's: of its proxy key or, offline, a folder whose auth_config.json lists the key",
                 ));
             }
             None => {

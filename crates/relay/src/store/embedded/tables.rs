@@ -36,6 +36,10 @@ const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal")
 /// Targets are forgotten after a day.
 const TARGET_LIFE: Duration = Duration::from_hours(24);
 const MOST_TARGETS: u64 = 100_000;
+/// More than is remembered in memory, which is read from here at a start.
+const MOST_TARGET_BYTES: u64 = 64 << 20;
+/// In `meta`: the bytes of all targets, as they would have to be read to be added up.
+const TARGET_BYTES: &str = "target_bytes";
 
 /// What an earlier run kept.
 #[derive(Default)]
@@ -199,39 +203,80 @@ fn write_targets(
         return Ok(());
     }
     let mut targets = transaction.open_table(TARGETS)?;
+    let mut meta = transaction.open_table(META)?;
+    let known = meta.get(TARGET_BYTES)?.map(|bytes| bytes.value());
+    let mut bytes = match known {
+        Some(bytes) => bytes,
+        None => retain(&mut targets, |_| true)?,
+    };
     let expiry = now + u64::try_from(TARGET_LIFE.as_millis()).unwrap_or(u64::MAX);
     for (environment, of_environment) in &batch.targets {
         for (identifier, json) in of_environment {
             let key = format!("{environment}\n{identifier}");
-            targets.insert(key.as_str(), (expiry, json.as_slice()))?;
+            let before = targets.insert(key.as_str(), (expiry, json.as_slice()))?;
+            let before = before.map_or(0, |row| row.value().1.len() as u64);
+            bytes = (bytes + json.len() as u64).saturating_sub(before);
         }
     }
     if batch.sweep {
-        targets.retain(|_, (expiry, _)| expiry > now)?;
+        // Those that went with their environment are found out here as well.
+        bytes = retain(&mut targets, |expiry| expiry > now)?;
     }
-    forget_oldest(&mut targets, MOST_TARGETS)
+    bytes = forget_oldest(&mut targets, bytes, MOST_TARGETS, MOST_TARGET_BYTES)?;
+    meta.insert(TARGET_BYTES, bytes)?;
+    Ok(())
 }
 
-/// Beyond `most` the oldest go, and a tenth more, so that this is not done at every commit. A
-/// target comes back with its next auth.
+type Targets<'t> = Table<'t, &'static str, (u64, &'static [u8])>;
+
+/// Keeps the targets whose expiry is such; their bytes.
+fn retain(
+    targets: &mut Targets<'_>,
+    mut keeps: impl FnMut(u64) -> bool,
+) -> Result<u64, redb::Error> {
+    let mut bytes = 0;
+    targets.retain(|_, (expiry, json)| {
+        let is_kept = keeps(expiry);
+        bytes += if is_kept { json.len() as u64 } else { 0 };
+        is_kept
+    })?;
+    Ok(bytes)
+}
+
+/// Beyond `most`, or `most_bytes`, the oldest go, and a tenth more, so that this is not done at every
+/// commit; the bytes that stay. A target comes back with its next auth.
 fn forget_oldest(
-    targets: &mut Table<'_, &str, (u64, &[u8])>,
+    targets: &mut Targets<'_>,
+    bytes: u64,
     most: u64,
-) -> Result<(), redb::Error> {
+    most_bytes: u64,
+) -> Result<u64, redb::Error> {
     let held = targets.len()?;
-    if held <= most {
-        return Ok(());
+    if held <= most && bytes <= most_bytes {
+        return Ok(bytes);
     }
-    let surplus = usize::try_from(held - most + most / 10).unwrap_or(usize::MAX);
-    let mut expiries = Vec::new();
+    let wanted = |is: u64, most: u64| if is > most { most - most / 10 } else { is };
+    let (wanted_count, wanted_bytes) = (wanted(held, most), wanted(bytes, most_bytes));
+    let mut by_age = Vec::new();
     for row in targets.iter()? {
-        expiries.push(row?.1.value().0);
+        let (_, row) = row?;
+        let (expiry, json) = row.value();
+        by_age.push((expiry, json.len() as u64));
     }
-    let last = surplus.min(expiries.len()) - 1;
-    let (_, &mut limit, _) = expiries.select_nth_unstable(last);
+    by_age.sort_unstable();
+    let (mut count, mut left) = (held, bytes);
+    let going = by_age.iter().take_while(|(_, size)| {
+        let goes = count > wanted_count || left > wanted_bytes;
+        (count, left) = (count.saturating_sub(1), left.saturating_sub(*size));
+        goes
+    });
+    let going = going.count();
+    let Some(&(limit, _)) = going.checked_sub(1).and_then(|last| by_age.get(last)) else {
+        return Ok(bytes);
+    };
     // Those that came in one commit are equally old.
-    let mut equally_old = surplus - expiries.iter().filter(|&&expiry| expiry < limit).count();
-    targets.retain(|_, (expiry, _)| match expiry.cmp(&limit) {
+    let mut equally_old = going - by_age.partition_point(|&(expiry, _)| expiry < limit);
+    retain(targets, |expiry| match expiry.cmp(&limit) {
         Ordering::Less => false,
         Ordering::Greater => true,
         Ordering::Equal if equally_old == 0 => true,
@@ -239,8 +284,7 @@ fn forget_oldest(
             equally_old -= 1;
             false
         }
-    })?;
-    Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -283,7 +327,10 @@ mod tests {
             commit(&db, &batch(&names), at).unwrap();
         }
         let transaction = db.begin_write().unwrap();
-        forget_oldest(&mut transaction.open_table(TARGETS).unwrap(), 3).unwrap();
+        let mut table = transaction.open_table(TARGETS).unwrap();
+        let left = forget_oldest(&mut table, 12, 3, 1_000).unwrap();
+        assert_eq!(left, 6);
+        drop(table);
         transaction.commit().unwrap();
         let left = targets(&db);
         assert_eq!(left.len(), 3);
@@ -291,6 +338,34 @@ mod tests {
             left.contains(&"e\nx".into()) && left.contains(&"e\nc".into()),
             "{left:?}"
         );
+    }
+
+    #[test]
+    fn beyond_the_bytes_the_oldest_targets_go() {
+        let db = empty();
+        for (at, names) in [(1, ["z", "y"]), (2, ["b", "a"]), (3, ["x", "c"])] {
+            commit(&db, &batch(&names), at).unwrap();
+        }
+        let read = db.begin_read().unwrap();
+        let meta = read.open_table(META).unwrap();
+        assert_eq!(meta.get(TARGET_BYTES).unwrap().unwrap().value(), 12);
+        let transaction = db.begin_write().unwrap();
+        let mut table = transaction.open_table(TARGETS).unwrap();
+        assert_eq!(forget_oldest(&mut table, 12, 100, 11).unwrap(), 10);
+        drop(table);
+        transaction.commit().unwrap();
+        let left = targets(&db);
+        assert_eq!(left, ["e\na", "e\nb", "e\nc", "e\nx", "e\nz"]);
+        // One that is written again is counted once, and a file of before is added up.
+        let transaction = db.begin_write().unwrap();
+        let mut meta = transaction.open_table(META).unwrap();
+        meta.remove(TARGET_BYTES).unwrap();
+        drop(meta);
+        transaction.commit().unwrap();
+        commit(&db, &batch(&["x", "new"]), 4).unwrap();
+        let read = db.begin_read().unwrap();
+        let meta = read.open_table(META).unwrap();
+        assert_eq!(meta.get(TARGET_BYTES).unwrap().unwrap().value(), 12);
     }
 
     #[test]
