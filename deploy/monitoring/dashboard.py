@@ -91,6 +91,8 @@ ROWS = [
             (rate("ff_proxy_reconciliations"), "comparisons"),
             (rate("ff_proxy_reconciliation_changes", "change"), "{{change}}")]),
         ("Snapshots: age", "graph", "s", [(total("ff_proxy_snapshot_age_seconds", "instance", "max"), "{{instance}}")]),
+        ("Source: something cannot be taken over", "graph", "none", [
+            (total("ff_proxy_source_failed", "instance", "max"), "{{instance}}")]),
         ("Snapshots: size", "graph", "bytes", [(total("ff_proxy_snapshot_bytes", "instance"), "{{instance}}")]),
         ("Subscriptions", "graph", "cps", [
             (rate(f"ff_proxy_{name}_consumer_subscription_requests", "topic"), legend + " {{topic}}") for name, legend in (

@@ -91,12 +91,6 @@ fn flag(version: i64) -> Value {
         "offVariation": "a", "variations": [{"identifier": "a", "value": "1"}]})
 }
 
-async fn health(relay: &Relay) -> String {
-    let health = relay.get("/health", None).await.text().await.unwrap();
-    let health: Value = serde_json::from_str(&health).unwrap();
-    health["error"].as_str().unwrap_or_default().to_owned()
-}
-
 #[tokio::test]
 async fn a_key_in_two_environments_stops_the_start_with_both_places() {
     let directory = Directory::new();
@@ -125,8 +119,8 @@ async fn a_copy_with_the_same_keys_is_refused_with_all_that_came_with_it() {
     let mut stream = relay.stream(&token, "key").await;
     let before = relay.flags("e", &token).await;
     let copy = directory.put("env-e-copy", "key", 9);
-    eventually("it is told", async || !health(&relay).await.is_empty()).await;
-    let said = health(&relay).await;
+    eventually("it is told", async || !relay.fault().await.is_empty()).await;
+    let said = relay.fault().await;
     for words in [
         "refused as a whole",
         "env-e/auth_config.json, line 1, column 2, field [0]",
@@ -145,7 +139,7 @@ async fn a_copy_with_the_same_keys_is_refused_with_all_that_came_with_it() {
 
     fs::remove_dir_all(copy).unwrap();
     assert_eq!(told(&stream.event().await), ("patch".into(), "f".into()));
-    eventually("all is well", async || health(&relay).await.is_empty()).await;
+    eventually("all is well", async || relay.fault().await.is_empty()).await;
     relay.stop().await;
 }
 
@@ -154,9 +148,9 @@ async fn a_copy_that_goes_again_leaves_nothing_behind() {
     let directory = Directory::new();
     let relay = directory.serve().await;
     let copy = directory.put("env-e-copy", "key", 9);
-    eventually("it is told", async || !health(&relay).await.is_empty()).await;
+    eventually("it is told", async || !relay.fault().await.is_empty()).await;
     fs::remove_dir_all(copy).unwrap();
-    eventually("all is well", async || health(&relay).await.is_empty()).await;
+    eventually("all is well", async || relay.fault().await.is_empty()).await;
     relay.stop().await;
 }
 
@@ -180,7 +174,7 @@ async fn a_folder_that_is_renamed_takes_its_keys_along() {
     .await;
     let token = relay.token("key").await;
     assert_eq!(relay.flags("new", &token).await, json!([with_map(1)]));
-    assert_eq!(health(&relay).await, "");
+    assert_eq!(relay.fault().await, "");
     relay.stop().await;
 }
 
@@ -218,5 +212,32 @@ async fn copies_are_ignored_and_doubts_are_told_once_a_load() {
     let path = copy.display().to_string();
     assert_eq!(times(&path), 1, "{}", printed.text());
     assert!(times("env-<id>, of letters") == 1, "{}", printed.text());
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_edit_at_fault_should_replace_ages_and_the_rest_does_not() {
+    let directory = Directory::new();
+    directory.put("env-other", "other-key", 1);
+    let tuning = Tuning {
+        offline: Paces {
+            poll: Duration::from_millis(50),
+            ..BY_EVENTS
+        },
+        ..tuning()
+    };
+    let relay = start("http://127.0.0.1:9", "", &directory.settings(), tuning).await;
+    relay.ready().await;
+    directory.edit("feature_config.json", &json!({"no": "list"}));
+    eventually("what is not confirmed ages", async || {
+        relay.age("e").await > 1.0
+    })
+    .await;
+    assert!(relay.age("other").await < 1.0);
+    assert_eq!(relay.metric("ff_proxy_source_failed").await, 1);
+    directory.edit("feature_config.json", &json!([flag(2)]));
+    eventually("it is confirmed again", async || relay.age("e").await < 0.5).await;
+    assert_eq!(relay.fault().await, "");
+    assert_eq!(relay.metric("ff_proxy_source_failed").await, 0);
     relay.stop().await;
 }

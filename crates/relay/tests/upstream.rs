@@ -281,3 +281,67 @@ async fn a_target_is_forwarded_as_it_was_sent() {
     );
     relay.kill().await;
 }
+
+#[tokio::test]
+async fn a_change_that_cannot_be_fetched_is_told_and_the_silence_of_the_stream_confirms_the_others()
+{
+    let saas = simulator(2, 6).await;
+    let (relay, ..) = start_and_follow(&saas, slow_polls()).await;
+    let [failing, other] = [&saas.environments()[0], &saas.environments()[1]];
+    let since = std::time::Instant::now();
+    eventually("the silence that confirms", async || {
+        since.elapsed() > Duration::from_millis(800) && relay.age(other).await < 0.3
+    })
+    .await;
+    saas.fault(Endpoint::FeatureConfigs, Some(Fault::Status(503, None)));
+    saas.fault(Endpoint::ProxyConfig, Some(Fault::Status(503, None)));
+    saas.toggle(failing, FLAG, true);
+    eventually("what is not confirmed ages", async || {
+        relay.age(failing).await > 1.0
+    })
+    .await;
+    assert!(relay.age(other).await < 1.0, "its stream is silent");
+    let said = relay.fault().await;
+    assert!(said.contains(failing) && said.contains("503"), "{said}");
+    assert_eq!(relay.metric("ff_proxy_source_failed").await, 1);
+    saas.fault(Endpoint::FeatureConfigs, None);
+    eventually("it is confirmed again", async || {
+        relay.age(failing).await < 0.5
+    })
+    .await;
+    assert_eq!(relay.fault().await, "");
+    eventually("the metric", async || {
+        relay.metric("ff_proxy_source_failed").await == 0
+    })
+    .await;
+    relay.kill().await;
+}
+
+#[tokio::test]
+async fn without_a_stream_only_polls_confirm() {
+    let saas = simulator(1, 6).await;
+    let off = [("FLAG_STREAM_ENABLED", "false")];
+    let relay = start(&saas.url(), &saas.proxy_key(), &off, slow_polls()).await;
+    relay.ready().await;
+    let environment = &saas.environments()[0];
+    // The next poll is a minute away.
+    eventually("what nobody asked for ages", async || {
+        relay.age(environment).await > 1.0
+    })
+    .await;
+    relay.kill().await;
+    let relay = start(&saas.url(), &saas.proxy_key(), &off, {
+        let mut tuning = tuning();
+        tuning.intervals.poll = Duration::from_millis(300);
+        tuning
+    })
+    .await;
+    relay.ready().await;
+    let asked = saas.requests(Endpoint::ProxyConfig);
+    eventually("polls", async || {
+        saas.requests(Endpoint::ProxyConfig) > asked + 4
+    })
+    .await;
+    assert!(relay.age(environment).await < 1.0);
+    relay.kill().await;
+}

@@ -46,7 +46,7 @@ pub struct HealthReport {
     pub stream: Since<StreamState>,
     /// Whether what is held can be kept.
     pub cache_healthy: bool,
-    /// Why the config is not synced.
+    /// What cannot be taken over, and why.
     pub error: Option<String>,
 }
 

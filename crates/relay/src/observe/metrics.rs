@@ -5,6 +5,7 @@ mod bounded;
 mod families;
 mod registrar;
 mod requests;
+mod snapshots;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,12 +125,6 @@ This page is made from the code that counts.
 
     fn oldest_metrics(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         self.oldest_metrics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn confirmed(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, Instant>> {
-        self.confirmed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -269,6 +264,11 @@ This page is made from the code that counts.
         self.families.ready.set(ready.into());
     }
 
+    /// Whether the source has something that could not be taken over.
+    pub fn source_failed(&self, failed: bool) {
+        self.families.source_failed.set(failed.into());
+    }
+
     /// Whether another primary was heard of on the same Redis.
     pub fn other_primary(&self, heard: bool) {
         let none: [&str; 0] = [];
@@ -316,29 +316,6 @@ This page is made from the code that counts.
     /// An event was written to an SDK so long after its receipt.
     pub fn event_written(&self, delay: Duration) {
         self.families.event_delay.observe(delay.as_secs_f64());
-    }
-
-    /// What is served of `environment` was confirmed at `now`, changed or not.
-    pub fn snapshot_confirmed(&self, environment: &str, bytes: usize, now: Instant) {
-        self.confirmed().insert(environment.into(), now);
-        self.families
-            .snapshot_bytes
-            .with_label_values(&[environment])
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    /// `environment` is gone.
-    pub fn snapshot_removed(&self, environment: &str) {
-        self.confirmed().remove(environment);
-        // Series that were never there cannot be removed, which is as good.
-        _ = self
-            .families
-            .snapshot_age
-            .remove_label_values(&[environment]);
-        _ = self
-            .families
-            .snapshot_bytes
-            .remove_label_values(&[environment]);
     }
 
     /// The certificate that is served ends at `seconds` since 1970.

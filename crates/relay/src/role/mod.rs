@@ -26,27 +26,24 @@ mod replica;
 mod running;
 mod secrets;
 mod stop;
+mod tuning;
 mod wiring;
 
 pub use generate::{Uncounted, generate};
 pub use primary::client;
 pub use stop::Signals;
+pub use tuning::{ConfirmPace, Tuning, UpstreamTimeouts, WatchPace};
 
 use crate::{
-    hub::{Hub, driver::Pace},
+    hub::Hub,
     observe::{health::HealthReport, metrics::Metrics, traces::Tracer},
     server::{
-        App, Limits, Lookup, Parts, TargetSink, Targets, route,
+        App, Lookup, Parts, TargetSink, Targets, route,
         tls::{Tls, TlsError},
     },
     settings::{Mode, Settings},
-    source::{
-        offline::{LoadError, Paces as OfflinePaces},
-        replica::Pace as ReplicaPace,
-        upstream::{Intervals, Status},
-    },
+    source::{offline::LoadError, upstream::Status},
     state::{Relay, WriterHandle, writer},
-    store::redis::Pace as StorePace,
     systemd::{self, Manager},
 };
 use aside::Asides;
@@ -54,62 +51,6 @@ use forwarding::Forwarding;
 use publish::Stores;
 use running::Running;
 use secrets::AuthSecrets;
-
-/// What a test or a demo sets otherwise than a user can.
-#[derive(Clone, Debug, Default)]
-pub struct Tuning {
-    /// Bounds of requests.
-    pub limits: Limits,
-    /// Paces of streams.
-    pub pace: Pace,
-    /// Paces of the source.
-    pub intervals: Intervals,
-    /// Of connections, answers and silence of SaaS.
-    pub upstream: UpstreamTimeouts,
-    /// Between posts of metrics, over the setting.
-    pub metric_post: Option<Duration>,
-    /// Paces of what is followed on this machine.
-    pub watch: WatchPace,
-    /// Paces of what a primary does with Redis.
-    pub redis: StorePace,
-    /// Paces of a replica.
-    pub replica: ReplicaPace,
-    /// Paces of what a primary reads of replicas' metrics.
-    pub metrics_stream: crate::analytics::stream::ConsumerPace,
-    /// Paces of the directory of offline mode.
-    pub offline: OfflinePaces,
-}
-
-/// How often files that may change are read.
-#[derive(Clone, Copy, Debug)]
-pub struct WatchPace(pub Duration);
-
-impl Default for WatchPace {
-    fn default() -> Self {
-        Self(Duration::from_secs(1))
-    }
-}
-
-/// How long SaaS is waited for.
-#[derive(Clone, Copy, Debug)]
-pub struct UpstreamTimeouts {
-    /// For a connection.
-    pub connect: Duration,
-    /// For a whole answer.
-    pub answer: Duration,
-    /// Silence after which the stream is dead.
-    pub silence: Duration,
-}
-
-impl Default for UpstreamTimeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_mins(1),
-            silence: Duration::from_mins(1),
-        }
-    }
-}
 
 /// Why the relay did not start, or could not go on: one line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -356,7 +297,8 @@ pub async fn run(
     admin::asides(&mut running, &settings, exporter);
     running.spawn(cast.source);
     let interval = settings.heartbeat_interval;
-    let watch = wiring::watch_health(cast.status, relay.clone(), metrics, interval);
+    let confirm = tuning.confirm.0;
+    let watch = wiring::watch_health(cast.status, relay.clone(), metrics, interval, confirm);
     running.spawn(("the watch of health", Box::pin(watch)));
     cast.tasks.into_iter().for_each(|task| running.spawn(task));
     let forwarders = cast.forwarding.tasks;
@@ -386,6 +328,6 @@ fn health(status: &Status, cache_healthy: bool) -> HealthReport {
         config: status.config,
         stream: status.stream,
         cache_healthy,
-        error: status.error.clone(),
+        error: status.fault(),
     }
 }

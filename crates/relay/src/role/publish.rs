@@ -113,7 +113,7 @@ impl Publisher {
         for environment in &update.environments {
             let size = environment.size();
             self.metrics
-                .snapshot_confirmed(environment.id().as_str(), size, Instant::now());
+                .snapshot_changed(environment.id().as_str(), size, Instant::now());
             self.metrics.memory_written();
         }
         for id in &update.removed {

@@ -14,7 +14,7 @@ use super::{Task, boxed};
 use crate::{
     analytics::{Analytics, Post, PostError, Receipt, aggregate::Aggregate},
     observe::{
-        health::{ConfigState, StreamState},
+        health::StreamState,
         metrics::{Flow, Metrics, Subscribed},
         traces,
     },
@@ -260,20 +260,22 @@ pub(super) async fn watch_health(
     relay: Arc<Relay>,
     metrics: Arc<Metrics>,
     interval: Option<Duration>,
+    confirm: Duration,
 ) {
     let mut beat = tokio::time::interval(interval.unwrap_or(Duration::from_hours(1)));
     beat.tick().await;
     // Ages are told to Prometheus whether or not anybody wants health in the log.
-    let mut confirm = tokio::time::interval(Duration::from_secs(30));
+    let mut confirm = tokio::time::interval(confirm);
     loop {
         {
             let now = status.borrow_and_update();
             metrics.stream_health(SAAS, now.stream.state == StreamState::Connected);
             metrics.polling_status(SAAS, now.polling);
-            if now.config.state == ConfigState::Synced {
-                for environment in relay.environments() {
-                    let size = environment.size();
-                    metrics.snapshot_confirmed(environment.id().as_str(), size, Instant::now());
+            metrics.source_failed(now.fault().is_some());
+            for environment in relay.environments() {
+                if let Some(confirmed) = now.confirmed(environment.id(), Instant::now()) {
+                    let (id, size) = (environment.id().as_str(), environment.size());
+                    metrics.snapshot_confirmed(id, size, confirmed);
                 }
             }
         }

@@ -16,7 +16,7 @@ pub mod witness;
 use std::{collections::HashMap, path::Path, time::Duration};
 
 use ff_relay::{
-    role::{self, Listeners, RunError, Signals, Tuning, UpstreamTimeouts, WatchPace},
+    role::{self, ConfirmPace, Listeners, RunError, Signals, Tuning, UpstreamTimeouts, WatchPace},
     server::Limits,
     settings::{Command, Settings},
     source::{replica::Pace as ReplicaPace, upstream::Intervals},
@@ -65,6 +65,7 @@ pub fn tuning() -> Tuning {
         },
         metric_post: Some(Duration::from_millis(100)),
         watch: WatchPace(Duration::from_millis(20)),
+        confirm: ConfirmPace(Duration::from_millis(50)),
         redis: StorePace {
             check: Duration::from_millis(300),
             herald: Duration::from_millis(500),
@@ -200,6 +201,21 @@ impl Relay {
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Seconds since what is served of an environment was confirmed.
+    pub async fn age(&self, environment: &str) -> f64 {
+        let text = self.get("/metrics", None).await.text().await.unwrap();
+        let name = format!("ff_proxy_snapshot_age_seconds{{envID=\"{environment}\"}} ");
+        let age = text.lines().find_map(|line| line.strip_prefix(&name));
+        age.unwrap().parse().unwrap()
+    }
+
+    /// What `/health` says is wrong; empty where nothing is.
+    pub async fn fault(&self) -> String {
+        let health = self.get("/health", None).await.text().await.unwrap();
+        let health: Value = serde_json::from_str(&health).unwrap();
+        health["error"].as_str().unwrap_or_default().to_owned()
     }
 
     pub async fn get(&self, path: &str, token: Option<&str>) -> reqwest::Response {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::common::{
-    Relay, deployed, eventually,
+    deployed, eventually,
     fleet::{Fleet, converged, fleet, primary, replica_with},
     simulator, told, tuning,
     witness::Witness,
@@ -230,16 +230,6 @@ async fn no_read_of_an_sdk_asks_redis() {
     replica.kill().await;
 }
 
-/// Seconds since a relay's only snapshot was confirmed.
-async fn age(relay: &Relay) -> f64 {
-    let text = relay.get("/metrics", None).await.text().await.unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("ff_proxy_snapshot_age_seconds{"));
-    let (_, age) = line.unwrap().rsplit_once(' ').unwrap();
-    age.parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_whose_flags_rest_confirms_them_while_a_primary_lives() {
     let fleet = fleet(1, 3).await;
@@ -248,17 +238,22 @@ async fn a_replica_whose_flags_rest_confirms_them_while_a_primary_lives() {
     let replica = replica_with(&fleet.redis.address(), &[], quick).await;
     replica.ready().await;
     for _ in 0..3 {
-        let before = age(&replica).await;
+        let before = replica.age(&fleet.environment).await;
         eventually("a confirmation without a change", async || {
-            age(&replica).await < before
+            replica.age(&fleet.environment).await < before
         })
         .await;
     }
-    let Fleet { redis, primary, .. } = fleet;
+    let Fleet {
+        redis,
+        primary,
+        environment,
+        ..
+    } = fleet;
     primary.kill().await;
     // Many comparisons with what it left.
     eventually("an age without a primary", async || {
-        age(&replica).await > 5.0
+        replica.age(&environment).await > 5.0
     })
     .await;
     replica.kill().await;

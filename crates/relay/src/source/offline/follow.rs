@@ -167,6 +167,7 @@ impl Follower {
         } else if self.keys_are_apart(&environments, &removed, &present) {
             self.apply(environments, removed).await?;
         }
+        self.reports.compared();
         // What is long due waits for something else to change.
         let due = self
             .missing

@@ -154,6 +154,7 @@ impl Offline {
             }
             let done = follower.apply(environments, Vec::new()).await;
             done.map_err(|()| LoadError::Interrupted)?;
+            follower.reports.compared();
             return Ok(follower);
         }
     }

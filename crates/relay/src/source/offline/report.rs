@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Instant,
 };
 
 use tokio::sync::watch::Sender;
@@ -69,7 +70,29 @@ impl Reports {
 
     fn tell(&self) {
         let first = self.reported.values().next().cloned();
-        self.status.send_modify(|status| status.error = first);
+        let environments = self
+            .reported
+            .iter()
+            .filter_map(|(about, text)| match about {
+                About::Environment(id) => Some((id.clone(), text.clone())),
+                About::Directory | About::Keys => None,
+            });
+        let failing = environments.collect();
+        self.status.send_modify(|status| {
+            (status.error, status.failing) = (first, failing);
+        });
+    }
+
+    /// The directory was looked at: what is served is what it holds, but for what was reported.
+    pub(super) fn compared(&self) {
+        let whole = [About::Directory, About::Keys];
+        if !whole.iter().any(|about| self.reported.contains_key(about)) {
+            // Nobody need be woken for it.
+            self.status.send_if_modified(|status| {
+                status.compared = Some(Instant::now());
+                false
+            });
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Upstream,
+    Status, Upstream,
     client::UpstreamError,
     sse::Parser,
     sync::{Fetching, Report, Syncs},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     observe::{
-        health::{ConfigState, StreamState},
+        health::StreamState,
         logs::{Throttle, Word},
     },
     settings::Secret,
@@ -95,6 +95,9 @@ impl Session {
             // Tasks of a key that is gone would bring back what it covered.
             self.tasks.shutdown().await;
             self.queues.clear();
+            self.source
+                .status
+                .send_modify(|status| status.failing.clear());
             let error = match ended {
                 Ended::Stopped => return,
                 // What the stream of the key before may still have had to say is in the next sync,
@@ -115,7 +118,7 @@ impl Session {
             let pause = self.source.intervals.refused_key;
             tracing::error!("{error}; asking again every {pause:?}");
             self.source.status.send_modify(|status| {
-                status.set_config(ConfigState::FailedToSync, Some(error.into()));
+                status.not_synced(error.into());
                 status.set_stream(StreamState::Disconnected, false);
             });
             self.wait_for_key(error).await;
@@ -240,6 +243,7 @@ impl Session {
         if !self.is_syncing() {
             self.noted.clear();
             self.removed.clear();
+            self.source.status.send_modify(Status::settled);
         }
         Ok(())
     }
@@ -376,6 +380,7 @@ impl Session {
             queue: queue.clone(),
             fetcher: self.source.fetcher.clone(),
             writer: self.source.writer.clone(),
+            status: self.source.status.clone(),
             intervals: self.source.intervals,
             fetches: self.fetches.clone(),
         };

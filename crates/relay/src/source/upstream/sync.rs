@@ -18,7 +18,7 @@ use super::{
     fetch::{FetchError, Fetcher},
 };
 use crate::{
-    observe::{health::ConfigState, logs::Throttle},
+    observe::logs::Throttle,
     state::{Change, EnvironmentId, WriterHandle, prepare::ConfigError},
 };
 
@@ -161,9 +161,8 @@ impl Fetching {
             }
             let only_added = !wanted.everything && is_refusal(&error);
             if wanted.everything {
-                let reason = Some(error.to_string());
-                self.status
-                    .send_modify(|status| status.set_config(ConfigState::FailedToSync, reason));
+                let reason = error.to_string();
+                self.status.send_modify(|status| status.not_synced(reason));
             }
             refusals = if only_added { refusals + 1 } else { 0 };
             if refusals < MOST_REFUSALS {
@@ -199,7 +198,7 @@ impl Fetching {
             stale.extend(self.apply(config).await?);
             wanted.everything = false;
             self.status
-                .send_modify(|status| status.set_config(ConfigState::Synced, None));
+                .send_modify(|status| status.synced(Instant::now()));
             wanted
                 .added
                 .retain(|id| relay.environment(id.as_str()).is_none());

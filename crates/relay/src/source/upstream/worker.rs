@@ -8,12 +8,12 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     time::sleep,
 };
 
 use super::{
-    Intervals,
+    Intervals, Status,
     fetch::{FetchError, Fetcher},
 };
 use crate::{
@@ -135,6 +135,7 @@ pub(super) struct Worker {
     pub(super) queue: Arc<Queue>,
     pub(super) fetcher: Arc<Fetcher>,
     pub(super) writer: WriterHandle,
+    pub(super) status: watch::Sender<Status>,
     pub(super) intervals: Intervals,
     /// Bounds the fetches of all environments together.
     pub(super) fetches: Arc<Semaphore>,
@@ -149,6 +150,7 @@ impl Worker {
         loop {
             let work = self.queue.take();
             if work.is_empty() {
+                self.tell(None);
                 self.queue.news().await;
                 continue;
             }
@@ -159,6 +161,7 @@ impl Worker {
             match self.work(&work).await {
                 Ok(is_lagging) => {
                     backoff.reset();
+                    self.tell(None);
                     if let Some(word) = fault.succeeded(Instant::now()) {
                         tracing::info!(environment = %self.id, failures = word.times(), after = ?word.lasting(), "changes are fetched again");
                     }
@@ -177,10 +180,19 @@ impl Worker {
                         tracing::warn!(environment = %self.id, %error, failures = word.times(), lasting = ?word.lasting(), "a change could not be fetched; trying again");
                     }
                     self.queue.lock().put_back(work);
+                    self.tell(Some(error.to_string()));
                     sleep(backoff.next(error.retry_after(), rand::random())).await;
                 }
             }
         }
+    }
+
+    /// Tells health what is in the way of this environment's changes, if anything is.
+    fn tell(&self, error: Option<String>) {
+        self.status.send_if_modified(|status| match error {
+            Some(error) => status.failing.insert(self.id.clone(), error.clone()) != Some(error),
+            None => status.failing.remove(&self.id).is_some(),
+        });
     }
 
     /// Does all of it; whether SaaS still serves something older than it announced.
