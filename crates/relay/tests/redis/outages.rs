@@ -5,7 +5,7 @@ use ff_redis_servers::Data;
 
 use crate::{
     broken::Broken,
-    common::{deployed, witness::Witness},
+    common::{self, deployed, eventually, fleet, witness::Witness},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,4 +106,22 @@ async fn a_stream_that_was_trimmed_hides_nothing() {
     }
     fleet.change(6).await;
     fleet.heals("streams that were deleted").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lost_redis_counts_it_though_no_sdk_asks() {
+    let mut fleet = fleet::fleet(1, 3).await;
+    let replica = fleet::replica_with(&fleet.redis.address(), &[], common::tuning()).await;
+    replica.ready().await;
+    let failed = async || {
+        let name = "ff_proxy_redis_cache_read_count{error=\"true\"}";
+        replica.metric(name).await
+    };
+    let before = failed().await;
+    fleet.redis.kill();
+    for more in 1..=3 {
+        eventually("reads that fail", async || failed().await >= before + more).await;
+    }
+    fleet.redis.start_again(Data::Lost).unwrap();
+    replica.kill().await;
 }

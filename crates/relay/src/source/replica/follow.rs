@@ -1,6 +1,9 @@
 //! Follows one stream of the bus from an entry on, through every loss of the connection.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redis::streams::StreamReadReply;
 use tokio::{sync::mpsc, time::sleep};
@@ -8,7 +11,7 @@ use tokio::{sync::mpsc, time::sleep};
 use super::snapshot;
 use crate::{
     backoff::Backoff,
-    observe::metrics::{Flow, Metrics, Subscribed},
+    observe::metrics::{CacheOperation, Flow, Metrics, Subscribed},
     redis::{Link, Redis, RedisFault, layout, stream::StreamId},
 };
 
@@ -44,6 +47,7 @@ impl Follower {
         self.metrics.subscribed(Subscribed::Replica, self.stream);
         loop {
             // After a loss the answer comes at once, not when a block ends.
+            let began = Instant::now();
             let read = self.read(&link, blocking.is_some() && !doubt).await;
             let news = match read {
                 Ok(_) if doubt => {
@@ -81,6 +85,8 @@ impl Follower {
                 Err(fault) => {
                     tracing::debug!(error = %fault, stream = self.stream, "the bus cannot be read");
                     self.metrics.message(Flow::ToReplica, self.stream, true);
+                    self.metrics
+                        .cache(CacheOperation::Read, true, began.elapsed());
                     doubt = true;
                     sleep(backoff.next(None, rand::random())).await;
                     if self.news.is_closed() {

@@ -5,11 +5,12 @@ use std::{
     time::Instant,
 };
 
+use redis::FromRedisValue;
 use serde::Deserialize;
 
 use super::{Halt, Session, follow::News};
 use crate::{
-    observe::health::StreamState,
+    observe::{health::StreamState, metrics::CacheOperation},
     redis::{RedisFault, layout},
     source::upstream::message::{self, Message},
     state::{Change, Domain, EnvironmentId},
@@ -135,8 +136,10 @@ impl Session {
         }
         let command = redis::cmd("GET").arg(layout::HEALTH).take();
         let link = self.source.cache.link();
-        let text = match link.run::<Option<String>>(&command).await {
-            Ok(text) => text.unwrap_or_default(),
+        // Counted: it is the first that a comparison asks, and all that one of a Redis that is away does.
+        let read = link.one(CacheOperation::Read, command).await;
+        let text = match read {
+            Ok(value) => String::from_redis_value(value).unwrap_or_default(),
             Err(fault @ RedisFault::Refused(_)) => {
                 tracing::warn!(key = layout::HEALTH, error = %fault, "not usable");
                 return Ok(());
