@@ -287,6 +287,26 @@ async fn a_stop_under_load_loses_no_answer_and_closes_streams() {
 }
 
 #[tokio::test]
+async fn a_relay_that_was_asked_takes_requests_until_balancers_have_seen_that_it_stops() {
+    let (_saas, relay, environment, _, token) = both().await;
+    let url = format!("{}/client/env/{environment}/feature-configs", relay.url);
+    relay.signals.tell();
+    let began = std::time::Instant::now();
+    // No stream is open. Half of the five seconds, where it was a fifth.
+    while began.elapsed() < Duration::from_secs(2) {
+        let answer = relay.http.get(&url).bearer_auth(&token).send().await;
+        assert_eq!(answer.unwrap().status(), 200, "{:?}", began.elapsed());
+    }
+    eventually("no listener", async || {
+        tokio::net::TcpStream::connect(("127.0.0.1", relay.port))
+            .await
+            .is_err()
+    })
+    .await;
+    relay.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn every_published_name_is_there_from_the_first_scrape() {
     let saas = simulator(1, 1).await;
     let relay = relay(&saas, &[]).await;

@@ -135,6 +135,11 @@ This page is made from the code that counts.
         self.requests.count(route, environment, code, took);
     }
 
+    /// Whether any request was counted, which probes and scrapes are not.
+    pub fn was_asked(&self) -> bool {
+        self.requests.any()
+    }
+
     /// A POST request said how long its body is.
     pub fn http_content_length(&self, bytes: u64) {
         self.families.content_length.observe(bytes as f64);

@@ -266,6 +266,7 @@ pub async fn run(
     let mut running = Running {
         app: app.clone(),
         hub: hub.clone(),
+        metrics: metrics.clone(),
         stages: cast.forwarding.stages,
         stop_source: CancellationToken::new(),
         close: CancellationToken::new(),

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     hub::Hub,
+    observe::metrics::Metrics,
     server::{App, admin::Admin, listen, tls::Tls},
     state::Update,
 };
@@ -18,6 +19,7 @@ use crate::{
 pub(super) struct Running {
     pub(super) app: Arc<App>,
     pub(super) hub: Arc<Hub>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) stages: Stages,
     pub(super) stop_source: CancellationToken,
     pub(super) close: CancellationToken,
@@ -120,8 +122,7 @@ impl Running {
             limit * 7 / 10
         };
         let streams = self.hub.drain(spread);
-        // Balancers and clients need a moment to see that this relay is not ready any more.
-        let notice = tokio::time::sleep((limit / 5).min(Duration::from_secs(2)));
+        let notice = tokio::time::sleep(notice(limit, self.metrics.was_asked()));
         let flush = self.stages.flush(limit * 8 / 10);
         tokio::join!(streams, notice, flush);
         self.close.cancel();
@@ -141,6 +142,36 @@ impl Running {
             tracing::warn!(
                 "metrics of SDKs could not all be sent within DRAIN_SECONDS; what is on disk or on the Redis stream is sent after the next start, what was in memory alone is lost"
             );
+        }
+    }
+}
+
+/// How long requests are still taken: balancers need a moment to see that this relay is not ready any
+/// more. They ask every few seconds; one that nobody asked has none to wait for.
+fn notice(limit: Duration, was_asked: bool) -> Duration {
+    if was_asked {
+        let most = Duration::from_secs(5).max(limit / 4);
+        (limit / 2).min(most)
+    } else {
+        (limit / 5).min(Duration::from_secs(2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balancers_are_given_time_where_there_are_any() {
+        for (limit, asked, unasked) in [
+            (0, 0, 0),
+            (2, 1_000, 400),
+            (10, 5_000, 2_000),
+            (60, 15_000, 2_000),
+        ] {
+            let limit = Duration::from_secs(limit);
+            assert_eq!(notice(limit, true), Duration::from_millis(asked));
+            assert_eq!(notice(limit, false), Duration::from_millis(unasked));
         }
     }
 }

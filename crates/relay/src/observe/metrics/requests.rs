@@ -54,6 +54,11 @@ impl Requests {
         Self { counters, routes }
     }
 
+    pub(super) fn any(&self) -> bool {
+        let mut routes = self.routes.iter();
+        routes.any(|route| route.duration.get_sample_count() > 0)
+    }
+
     pub(super) fn count(&self, route: usize, environment: &str, code: u16, took: Duration) {
         let Some(route) = self.routes.get(route) else {
             return;
