@@ -5,6 +5,8 @@ from chart import environment, helm
 SECRET = "--set=existingSecret.name=s"
 FLEET = ["--set=replica.enabled=true", "--set=redis.address=r:6379"]
 OFFLINE = [SECRET, "--set=offline.enabled=true"]
+# The Secret is the chart's.
+TRIED = ["--set=secret.proxyKey=p", "--set=secret.authSecret=a"]
 CLIENTS = [SECRET, "--set=ca.clients.configMap=c"]
 
 REFUSED = (
@@ -31,6 +33,24 @@ REFUSED = (
     (CLIENTS, "need tls.secretName"),
     ([SECRET, "--set=settings.TLS_CLIENT_CA=/ca"], "need tls.secretName"),
     ([*CLIENTS, "--set=tls.secretName=t,serviceMonitor.enabled=true"], "needs settings.PROMETHEUS_PORT"),
+    # What Kubernetes would refuse, or what would do nothing.
+    ([*TRIED, "--set=existingSecret.redisPassword=p"], "existingSecret.redisPassword names a key"),
+    ([*TRIED, "--set=existingSecret.authSecretPrevious=p"], "existingSecret.authSecretPrevious names a key"),
+    ([SECRET, *FLEET, "--set=replica.autoscaling.minReplicas=11"], "minReplicas (11) is above maxReplicas (10)"),
+    ([SECRET, *FLEET, "--set=replica.podDisruptionBudget.maxUnavailable=abc"], "maxUnavailable"),
+    ([SECRET, *FLEET, "--set=replica.podDisruptionBudget.maxUnavailable=0"], "maxUnavailable"),
+    ([SECRET, *FLEET, "--set=replica.podDisruptionBudget.maxUnavailable=0%"], "maxUnavailable"),
+    ([*OFFLINE, "--set=offline.podDisruptionBudget.maxUnavailable=0"], "maxUnavailable"),
+    ([SECRET, "--set=settings.ADMIN_PORT=8000"], "8000 is the port of the API"),
+    ([SECRET, "--set=primary.settings.ADMIN_PORT=9100,settings.PROMETHEUS_PORT=9100"],
+     "ADMIN_PORT and PROMETHEUS_PORT are both 9100"),
+    ([SECRET, "--set=nameOverride=My_Relay"], "nameOverride"),
+    ([SECRET, "--set=fullnameOverride=relay."], "fullnameOverride"),
+    ([SECRET, "--set=fullnameOverride=1relay"], "cannot be the name of a Service"),
+    ([SECRET, "--set=serviceAccount.annotations.a=b"], "need serviceAccount.create"),
+    ([SECRET, "--set=primary.podLabels.app\\.kubernetes\\.io/component=x"], "is set by the chart itself"),
+    ([SECRET, "--set=networkPolicy.enabled=true", "--set=extraEnv[0].name=OTEL_EXPORTER_OTLP_ENDPOINT",
+      "--set=extraEnv[0].valueFrom.secretKeyRef.name=s"], "let relays out to it by networkPolicy.egress"),
     # Offline.
     ([*OFFLINE, *FLEET], "offline.enabled and re"),
     ([*OFFLINE, "--set=redis.address=r:6379"], "offline.enabled and redis.address exclude each other"),

@@ -2,6 +2,7 @@
 {{- define "ff-relay.check" -}}
 {{- $values := .Values -}}
 {{- include "ff-relay.checkOffline" . }}
+{{- include "ff-relay.checkObjects" . }}
 {{- if and $values.replica.enabled (not $values.redis.address) }}
 {{- fail "replica.enabled needs redis.address" }}
 {{- end }}
@@ -12,6 +13,11 @@
 {{- end }}
 {{- else if or (not $values.secret.proxyKey) (not $values.secret.authSecret) }}
 {{- fail "set existingSecret.name, or, to try the chart, secret.proxyKey and secret.authSecret" }}
+{{- end }}
+{{- range $key := list "redisPassword" "authSecretPrevious" }}
+{{- if get $values.existingSecret $key }}
+{{- fail (printf "existingSecret.%s names a key of a Secret of yours: set existingSecret.name as well, as the Secret that the chart makes has no such key" $key) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- range $name, $source := $values.ca }}
@@ -28,6 +34,39 @@
 {{- end }}
 {{- if and $values.serviceMonitor.enabled (not (include "ff-relay.metricsPort" $)) }}
 {{- fail "where clients must show certificates, serviceMonitor.enabled needs settings.PROMETHEUS_PORT: a scraper has none" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Objects that Kubernetes would refuse, or that would do nothing. */}}
+{{- define "ff-relay.checkObjects" -}}
+{{- $values := .Values -}}
+{{- $name := include "ff-relay.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+{{- fail (printf "%s cannot be the name of a Service, which begins with a letter, and is of small letters, digits and hyphens: set fullnameOverride" $name) }}
+{{- end }}
+{{- with $values.replica.autoscaling }}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) }}
+{{- fail (printf "replica.autoscaling: minReplicas (%d) is above maxReplicas (%d)" (int .minReplicas) (int .maxReplicas)) }}
+{{- end }}
+{{- end }}
+{{- if and $values.serviceAccount.annotations (not $values.serviceAccount.create) }}
+{{- fail "serviceAccount.annotations need serviceAccount.create: an account of yours is annotated by you" }}
+{{- end }}
+{{- range $role, $of := dict "primary" $values.primary "replica" $values.replica }}
+{{- range $label, $text := $of.podLabels }}
+{{- if hasKey (include "ff-relay.labels" $ | fromYaml | merge (dict "app.kubernetes.io/component" "")) $label }}
+{{- fail (printf "%s.podLabels: %s is set by the chart itself, as Services find pods by it" $role $label) }}
+{{- end }}
+{{- end }}
+{{- $settings := include "ff-relay.settings" (dict "root" $ "values" $of) | fromJson }}
+{{- with get $settings "ADMIN_PORT" }}
+{{- if eq . "8000" }}
+{{- fail "ADMIN_PORT: 8000 is the port of the API in the pod; take another" }}
+{{- end }}
+{{- if eq . (include "ff-relay.metricsPort" $) }}
+{{- fail (printf "ADMIN_PORT and PROMETHEUS_PORT are both %s: they need a port each" .) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -70,3 +70,30 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $clients := .root.Values.ca.clients -}}
 {{- if or $clients.configMap $clients.secret (get .settings "TLS_CLIENT_CA") }}true{{ end -}}
 {{- end }}
+
+{{/* What limits how many relays of a role are taken away at a time. Takes (root, role, budget). */}}
+{{- define "ff-relay.budget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "ff-relay.fullname" .root }}-{{ .role }}
+  labels:
+    {{- include "ff-relay.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .role }}
+spec:
+  maxUnavailable: {{ .budget.maxUnavailable }}
+  selector:
+    matchLabels:
+      {{- include "ff-relay.selector" .root | nindent 6 }}
+      app.kubernetes.io/component: {{ .role }}
+{{- end }}
+
+{{/* Seconds between the decision to stop a pod and SIGTERM; 0 where Kubernetes cannot wait by itself. */}}
+{{- define "ff-relay.preStopSeconds" -}}
+{{- ternary (int .Values.preStopSeconds) 0 (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) -}}
+{{- end }}
+
+{{/* The account that pods run as; empty: the namespace's default. */}}
+{{- define "ff-relay.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "ff-relay.fullname" .) "" .Values.serviceAccount.create) -}}
+{{- end }}

@@ -1,7 +1,6 @@
 {{/* A relay's pod. Takes (root, role, values of the role). */}}
 {{- define "ff-relay.pod" -}}
 {{- $root := .root -}}
-{{- $isReplica := eq .role "replica" -}}
 {{- $values := $root.Values -}}
 {{- $settings := include "ff-relay.settings" . | fromJson -}}
 {{- $given := dict "root" $root "role" .role "values" .values "settings" $settings -}}
@@ -15,28 +14,32 @@ metadata:
   labels:
     {{- include "ff-relay.labels" $root | nindent 4 }}
     app.kubernetes.io/component: {{ .role }}
+    {{- with .values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- with .values.podAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
   automountServiceAccountToken: false
+  {{- with include "ff-relay.serviceAccount" $root }}
+  serviceAccountName: {{ . }}
+  {{- end }}
+  {{- with .values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
   # Variables that Kubernetes makes of Services could be taken for settings.
   enableServiceLinks: false
   {{- with $values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  # Longer than the relay drains.
-  terminationGracePeriodSeconds: {{ add 20 (int (get $settings "DRAIN_SECONDS" | default "10")) }}
+  {{- $preStop := int (include "ff-relay.preStopSeconds" $root) }}
+  # Longer than the relay waits and drains.
+  terminationGracePeriodSeconds: {{ add 20 (int (get $settings "DRAIN_SECONDS" | default "10")) $preStop }}
   securityContext:
-    runAsNonRoot: true
-    runAsUser: 65532
-    runAsGroup: 65532
-    fsGroup: 65532
-    fsGroupChangePolicy: OnRootMismatch
-    seccompProfile:
-      type: RuntimeDefault
+    {{- toYaml $values.podSecurityContext | nindent 4 }}
   containers:
     - name: relay
       image: "{{ $values.image.repository }}:{{ $values.image.tag | default $root.Chart.AppVersion }}"
@@ -46,6 +49,12 @@ spec:
         readOnlyRootFilesystem: true
         capabilities:
           drop: [ALL]
+      {{- if $preStop }}
+      # So long it serves on as if nothing were: until no node leads connections to it any more.
+      lifecycle:
+        preStop:
+          sleep: {seconds: {{ $preStop }}}
+      {{- end }}
       ports:
         - name: http
           containerPort: 8000
@@ -90,7 +99,7 @@ spec:
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- if $isReplica }}
+  {{- if or (eq .role "replica") $values.offline.enabled }}
   topologySpreadConstraints:
     - maxSkew: 1
       topologyKey: kubernetes.io/hostname
@@ -98,6 +107,6 @@ spec:
       labelSelector:
         matchLabels:
           {{- include "ff-relay.selector" $root | nindent 10 }}
-          app.kubernetes.io/component: replica
+          app.kubernetes.io/component: {{ .role }}
   {{- end }}
 {{- end }}
