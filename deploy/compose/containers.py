@@ -25,10 +25,10 @@ IMAGES = {
 }
 
 
-def config(file, **variables):
+def config(file, folder=HERE, **variables):
     """A compose file as docker compose understands it: included, interpolated, checked."""
     done = subprocess.run(
-        [ROOT / ".cache/deploy/docker-compose", "--file", HERE / file, "config", "--format=json"],
+        [ROOT / ".cache/deploy/docker-compose", "--file", folder / file, "config", "--format=json"],
         env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True,
     )
     assert done.returncode == 0, done.stderr
