@@ -105,7 +105,7 @@ impl Running {
         }
         tracing::info!(drain = ?limit, "stopping");
         tokio::select! {
-            () = self.drain(limit) => {}
+            () = self.drain(limit, signals.are_by_hand()) => {}
             () = signals.second() => tracing::warn!("stopped at once by a second signal"),
         }
         Ok(())
@@ -113,7 +113,7 @@ impl Running {
 
     /// Readiness goes false, streams end spread out, other requests are served until the listener
     /// closes, metrics go out; all within `limit`.
-    async fn drain(&mut self, limit: Duration) {
+    async fn drain(&mut self, limit: Duration, by_hand: bool) {
         let deadline = Instant::now() + limit;
         self.app.start_draining();
         let spread = if self.hub.open() == 0 {
@@ -122,7 +122,7 @@ impl Running {
             limit * 7 / 10
         };
         let streams = self.hub.drain(spread);
-        let notice = tokio::time::sleep(notice(limit, self.metrics.was_asked()));
+        let notice = tokio::time::sleep(notice(limit, self.metrics.was_asked() && !by_hand));
         let flush = self.stages.flush(limit * 8 / 10);
         tokio::join!(streams, notice, flush);
         self.close.cancel();
@@ -147,9 +147,10 @@ impl Running {
 }
 
 /// How long requests are still taken: balancers need a moment to see that this relay is not ready any
-/// more. They ask every few seconds; one that nobody asked has none to wait for.
-fn notice(limit: Duration, was_asked: bool) -> Duration {
-    if was_asked {
+/// more. They ask every few seconds; one that nobody asked, or that is stopped at a terminal, has
+/// none to wait for.
+fn notice(limit: Duration, has_balancer: bool) -> Duration {
+    if has_balancer {
         let most = Duration::from_secs(5).max(limit / 4);
         (limit / 2).min(most)
     } else {

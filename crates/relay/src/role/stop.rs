@@ -1,5 +1,10 @@
 //! The signals that ask a process to stop: the first to drain, the second to stop at once.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -8,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Signals {
     first: CancellationToken,
     second: CancellationToken,
+    by_hand: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -26,7 +32,7 @@ impl Signals {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+                    _ = interrupt.recv() => told.by_hand.store(true, Ordering::Relaxed),
                 }
                 told.tell();
             }
@@ -40,6 +46,11 @@ impl Signals {
             self.second.cancel();
         }
         self.first.cancel();
+    }
+
+    /// Whether somebody at a terminal asks, who has no balancer before the relay.
+    pub fn are_by_hand(&self) -> bool {
+        self.by_hand.load(Ordering::Relaxed)
     }
 
     /// Waits for the first.
