@@ -31,6 +31,16 @@ def network(sets):
     assert redis("redis+sentinel://a/mymaster", known) == {26379, 6390}
     assert redis("redis:6380", known) == {6380, 6390}
 
+    # SaaS, or what stands for it and before it, on ports that are said.
+    for options, port in (
+            (["--set=primary.settings.CLIENT_SERVICE=https://saas.test:8443/api/1.0"], 8443),
+            (["--set=settings.METRIC_SERVICE=http://saas.test:9000"], 9000),
+            (["--set=primary.extraEnv[0].name=HTTPS_PROXY",
+              "--set=primary.extraEnv[0].value=http://user:pass@way.out:3128"], 3128)):
+        objects = render(*GUARDED, *options)
+        assert open_to(objects, "primary") == NAMES | SAAS | {6379, port}, options
+        assert open_to(objects, "replica") == NAMES | {6379}, options
+
     # A collector, wherever it is named, and for whom.
     endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
     for options, port in (

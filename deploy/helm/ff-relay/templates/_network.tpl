@@ -34,6 +34,22 @@
 {{- merge (include "ff-relay.settings" . | fromJson) $found | toJson -}}
 {{- end }}
 
+{{/* Ports of SaaS and of a proxy before it, as JSON: those of the values, and those that variables say.
+     Takes (root, values of the role). */}}
+{{- define "ff-relay.saasPorts" -}}
+{{- $variables := include "ff-relay.variables" . | fromJson -}}
+{{- $ports := list -}}
+{{- range .root.Values.networkPolicy.saasPorts -}}
+{{- $ports = append $ports (include "ff-relay.text" .) -}}
+{{- end -}}
+{{- range list "CLIENT_SERVICE" "METRIC_SERVICE" "HTTPS_PROXY" "https_proxy" "HTTP_PROXY" "http_proxy" "ALL_PROXY" "all_proxy" -}}
+{{- with include "ff-relay.portOf" (dict "url" (get $variables .) "default" "") -}}
+{{- $ports = append $ports . -}}
+{{- end -}}
+{{- end -}}
+{{- uniq $ports | toJson -}}
+{{- end }}
+
 {{/* The port of a role's collector of traces; empty: it has none, or one in the pod. Takes (root,
      values of the role). */}}
 {{- define "ff-relay.collectorPort" -}}
