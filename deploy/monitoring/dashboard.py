@@ -65,8 +65,10 @@ ROWS = [
         ("Size of posts, median", "graph", "bytes", [
             (quantile(0.5, "ff_http_requests_content_length_histogram"), "bytes")]),
         ("SDKs in use", "graph", "none", [
+            # What was not there when the range began came whole since: no increase sees its beginning.
             ("topk(20, sum by (sdk_language,sdk_version,sdk_type) "
-             "(increase(ff_proxy_sdk_usage{%s}[$__range])))" % PICK,
+             "((ff_proxy_sdk_usage{%s} unless ff_proxy_sdk_usage{%s} offset $__range) "
+             "or increase(ff_proxy_sdk_usage{%s}[$__range])))" % (PICK, PICK, PICK),
              "{{sdk_language}} {{sdk_version}} {{sdk_type}}")]),
         ("Reads in memory", "graph", "reqps", [
             (rate(f"ff_proxy_memoize_cache_{name}"), legend) for name, legend in (

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub use bounded::{Bounded, OTHER};
 pub use families::{CacheOperation, Flow, Subscribed};
 
-use families::Families;
+use families::{DROP_REASONS, Families};
 use registrar::Registrar;
 use requests::Requests;
 
@@ -87,8 +87,9 @@ impl Metrics {
 # Metrics
 
 `/metrics` speaks Prometheus' text format 0.0.4, on `PORT` unless `PROMETHEUS_PORT` says otherwise. Every
-name is described from the first scrape on, in every role; series come with what they count. Names and
-labels that deployed proxies have are the same here, though they break the naming rules of today, so
+name is described from the first scrape on, in every role. Series come with what they count; those whose
+labels are few and known are there from the start, at 0, so that `increase` sees what happens once. Names
+and labels that deployed proxies have are the same here, though they break the naming rules of today, so
 that dashboards and alerts go on. `deploy/monitoring` has a dashboard and alerts.
 
 - `url` is the route, never a path as asked: `\"\"` for a path that is none of the relay's. Probes and
@@ -169,6 +170,10 @@ This page is made from the code that counts.
 
     /// `count` metrics of SDKs were dropped. `reason` is one of a few words.
     pub fn metrics_dropped(&self, reason: &'static str, count: u64) {
+        debug_assert!(
+            DROP_REASONS.contains(&reason),
+            "{reason} does not begin at 0"
+        );
         self.families
             .metrics_dropped
             .with_label_values(&[reason])

@@ -20,6 +20,20 @@ const DELAY_BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 
+/// Why metrics of SDKs are dropped.
+pub(super) const DROP_REASONS: [&str; 6] = [
+    "bytes",
+    "environments",
+    "malformed",
+    "refused",
+    "stream",
+    "too_large",
+];
+/// Where posts of metrics are kept.
+const KEPT: [&str; 4] = ["disk", "redis", "memory", "discarded"];
+/// What a comparison finds.
+const CHANGES: [&str; 3] = ["created", "patched", "deleted"];
+
 /// Messages that came or went, by the stream they did so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
@@ -212,5 +226,29 @@ impl Families {
             spans_dropped: r.counters("ff_proxy_trace_spans_dropped", &["reason"],
                 "Spans that no collector got: queue (it was full), collector (away, or refused them), stop (no time was left)."),
         }
+        .at_zero()
+    }
+
+    /// Series whose labels are known from the start begin at 0: one that begins at its first event
+    /// never rises by it, and so `increase` and the alerts on it miss what happens once.
+    fn at_zero(self) -> Self {
+        let caches = self.cache.iter().map(|(counts, _)| counts);
+        for counters in caches.chain([&self.tls_reloads]) {
+            for error in ["false", "true"] {
+                counters.with_label_values(&[error]);
+            }
+        }
+        let known: [(&IntCounterVec, &[&str]); 4] = [
+            (&self.metrics_dropped, &DROP_REASONS),
+            (&self.metrics_taken, &KEPT),
+            (&self.reconciled, &CHANGES),
+            (&self.subscriptions[Subscribed::Saas as usize], &["*"]),
+        ];
+        for (counters, values) in known {
+            for value in values {
+                counters.with_label_values(&[*value]);
+            }
+        }
+        self
     }
 }

@@ -92,7 +92,7 @@ fn every_published_name_is_described_from_the_first_scrape_once() {
 #[test]
 fn families_are_whole_and_in_order() {
     let metrics = Metrics::new(ROUTES);
-    metrics.metrics_dropped("late", 1);
+    metrics.metrics_dropped("stream", 1);
     let text = metrics.encode();
     let names: Vec<_> = text
         .lines()
@@ -141,7 +141,7 @@ fn each_method_counts_under_its_name() {
     let metrics = Metrics::new(ROUTES);
     let ms = Duration::from_millis;
     metrics.metrics_forwarded("e", true);
-    metrics.metrics_dropped("full", 3);
+    metrics.metrics_dropped("bytes", 3);
     metrics.service_request("/proxy/config", "e", Some(200), ms(60));
     metrics.service_request("/proxy/auth", "", None, ms(60));
     for flow in [
@@ -174,7 +174,7 @@ fn each_method_counts_under_its_name() {
         &metrics.encode(),
         &[
             r#"ff_proxy_metrics_forwarded{envID="e",error="true"} 1"#,
-            r#"ff_proxy_metrics_dropped{reason="full"} 3"#,
+            r#"ff_proxy_metrics_dropped{reason="bytes"} 3"#,
             r#"ff_proxy_to_client_service_requests{code="200",envID="e",url="/proxy/config"} 1"#,
             r#"ff_proxy_to_client_service_requests{code="0",envID="",url="/proxy/auth"} 1"#,
             r#"ff_proxy_to_ff_client_service_requests_duration_bucket{envID="e",url="/proxy/config",le="0.05"} 0"#,
@@ -336,4 +336,41 @@ fn environments_that_messages_name_cannot_make_series_without_bound() {
         &metrics.encode(),
         &[r#"ff_proxy_metrics_forwarded{envID="other",error="false"} 50"#],
     );
+}
+
+/// `increase` of a series that begins at 1 is 0: an alert on it would miss what happens once.
+#[test]
+fn what_alerts_want_to_rise_begins_at_zero() {
+    let alerts = include_str!("../../../../../deploy/monitoring/alerts.yaml");
+    let text = Metrics::new(ROUTES).encode();
+    let mut asked = Vec::new();
+    for rest in alerts.split("increase(").skip(1) {
+        let selector = rest.split('[').next().unwrap();
+        let (name, labels) = selector.split_once('{').unwrap_or((selector, ""));
+        let labels: Vec<_> = labels.trim_end_matches('}').split(',').collect();
+        let begins = text.lines().any(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|series| series.starts_with(['{', ' ']) && series.ends_with(" 0"))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        assert!(begins, "{selector} is not there at the first scrape");
+        asked.push(name);
+    }
+    assert!(asked.contains(&"ff_proxy_metrics_dropped"), "{asked:?}");
+    for reason in DROP_REASONS {
+        has(
+            &text,
+            &[&format!(
+                r#"ff_proxy_metrics_dropped{{reason="{reason}"}} 0"#
+            )],
+        );
+    }
+    for error in ["false", "true"] {
+        for name in ["tls_reloads", "redis_cache_read_count"] {
+            has(
+                &text,
+                &[&format!(r#"ff_proxy_{name}{{error="{error}"}} 0"#)],
+            );
+        }
+    }
 }
