@@ -174,3 +174,34 @@ async fn profiles_are_nowhere_unless_they_are_asked_for() {
     assert_eq!(relay.status("/debug/pprof/heap", None).await, 404);
     relay.stop().await;
 }
+
+#[tokio::test]
+async fn profiles_of_cpu_time_do_not_add_up_in_memory() {
+    let saas = simulator(1, 1).await;
+    let pprof = Port::free().unwrap();
+    let address = format!("127.0.0.1:{}", pprof.number());
+    let (url, key) = (saas.url(), saas.proxy_key());
+    let (relay, _printed) = process(&[
+        ("CLIENT_SERVICE", &url),
+        ("PROXY_KEY", &key),
+        ("AUTH_SECRET", "s"),
+        ("DRAIN_SECONDS", "1"),
+        ("PPROF", "true"),
+        ("PPROF_ADDRESS", &address),
+    ]);
+    eventually("ready", async || {
+        let asked = relay.http.get(format!("{}/readyz", relay.url)).send().await;
+        asked.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let mut after = Vec::new();
+    for _ in 0..4 {
+        let profile = format!("http://{address}/debug/pprof/profile?seconds=1");
+        let answer = relay.http.get(profile).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        after.push(relay.metric("process_resident_memory_bytes").await >> 20);
+    }
+    // Each needs some 85 MB, of which the room for the next one stays.
+    assert!(after[3] < after[0] + 40, "{after:?} MiB");
+    relay.stop().await;
+}

@@ -9,7 +9,7 @@ use std::{
 
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, Report};
 
-use super::ProfileError;
+use super::{ProfileError, release};
 use crate::observe::protobuf::Message;
 
 /// Samples a second of CPU time; not 100, so that it does not beat with timers.
@@ -47,7 +47,10 @@ pub async fn cpu(span: Duration) -> Result<Vec<u8>, ProfileError> {
     // Names of functions take their time to find.
     let encoded = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        encode(&profiler, span)
+        let encoded = encode(&profiler, span);
+        drop(profiler);
+        release::unused();
+        encoded
     });
     encoded.await.map_err(|error| failed(&error))?
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jemalloc_pprof::PROF_CTL;
 
-use super::{ProfileError, frames};
+use super::{ProfileError, frames, release};
 
 /// Begins to sample: what is allocated from now on shows in profiles. `scratch` is one more place to
 /// write to where there is no temporary folder, as in an image from scratch: the allocator hands its
@@ -37,7 +37,10 @@ pub async fn heap() -> Result<Vec<u8>, ProfileError> {
     let dump = || {
         let dumped = control.blocking_lock().dump_pprof();
         let profile = dumped.map_err(|error| error.to_string())?;
-        frames::without_allocator(&profile).map_err(|error| error.to_string())
+        let shown = frames::without_allocator(&profile).map_err(|error| error.to_string());
+        drop(profile);
+        release::unused();
+        shown
     };
     let dumped = tokio::task::spawn_blocking(dump).await;
     dumped
