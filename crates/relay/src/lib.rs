@@ -20,4 +20,5 @@ pub mod source;
 pub mod state;
 pub mod store;
 pub mod systemd;
+pub mod tls_fault;
 pub mod watch;

@@ -117,7 +117,9 @@ async fn checked(settings: Result<Box<Settings>, Faults>, json: bool) -> ExitCod
             say(finding.to_string());
         }
     };
-    let mut report = check::Report::new(&mut tell);
+    // Aside, where it is nobody's answer.
+    let mut progress = |line: &str| _ = writeln!(std::io::stderr(), "  … {line}");
+    let mut report = check::Report::new(&mut tell).with_progress(&mut progress);
     check::run(&settings, check::Patience::default(), &mut report).await;
     let (passed, last) = (
         report.passed(),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, too
 
+#[path = "common/checking.rs"]
+mod checking;
 mod common;
 #[path = "common/pki.rs"]
 mod pki;
@@ -14,46 +16,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use checking::{check, failed};
 use common::{process::process, simulator};
 use ff_redis_servers::Port;
 use ff_relay::{
-    check::{self, Finding, Patience, Report, Verdict},
-    role::UpstreamTimeouts,
-    settings::{Command, Settings},
+    check::{Finding, Verdict},
     state::KeyHash,
 };
 use ff_saas_sim::{Endpoint, Fault, Simulator};
 use serde_json::{Value, json};
-
-const PATIENCE: Patience = Patience {
-    upstream: UpstreamTimeouts {
-        connect: Duration::from_secs(2),
-        answer: Duration::from_secs(2),
-        silence: Duration::from_secs(2),
-    },
-    connect: Duration::from_secs(2),
-};
-
-async fn check(variables: &[(&str, &str)]) -> Vec<Finding> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let get = |name: &str| {
-        let mut found = variables.iter();
-        found
-            .find(|(n, _)| *n == name)
-            .map(|(_, value)| (*value).to_owned())
-    };
-    let command = Settings::load(["check".to_owned()], get, |path| fs::read_to_string(path));
-    let Ok(Command::Check { settings, .. }) = command else {
-        panic!("{command:?}")
-    };
-    let mut findings = Vec::new();
-    let mut tell = |finding: &Finding| findings.push(finding.clone());
-    let mut report = Report::new(&mut tell);
-    check::run(&settings, PATIENCE, &mut report).await;
-    let failed = !report.passed();
-    assert_eq!(failed, findings.iter().any(|f| f.verdict == Verdict::Fails));
-    findings
-}
 
 async fn check_saas(saas: &Simulator) -> Vec<Finding> {
     let (url, key) = (saas.url(), saas.proxy_key());
@@ -71,11 +42,6 @@ fn verdicts(findings: &[Finding]) -> Vec<(&'static str, Verdict)> {
         .iter()
         .map(|finding| (finding.check, finding.verdict))
         .collect()
-}
-
-fn failed(findings: &[Finding]) -> Vec<&'static str> {
-    let failed = findings.iter().filter(|f| f.verdict == Verdict::Fails);
-    failed.map(|finding| finding.check).collect()
 }
 
 #[tokio::test]

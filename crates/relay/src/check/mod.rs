@@ -4,10 +4,14 @@
 //! Each step is a [`Finding`]; those that need a step that failed are skipped, so that the first
 //! failure is the one to look at.
 
+mod cures;
 mod local;
+mod reach;
 mod redis;
 mod rights;
 mod saas;
+mod saas_cures;
+mod sign;
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +55,7 @@ pub struct Finding {
 pub struct Report<'t> {
     findings: Vec<Finding>,
     tell: &'t mut (dyn FnMut(&Finding) + Send),
+    progress: Option<&'t mut (dyn FnMut(&str) + Send)>,
 }
 
 /// What a step found when it failed: what was seen, and what to do.
@@ -65,6 +70,20 @@ impl<'t> Report<'t> {
         Self {
             findings: Vec::new(),
             tell,
+            progress: None,
+        }
+    }
+
+    /// How far a step that takes long has come goes to `progress`, every few seconds.
+    #[must_use]
+    pub fn with_progress(self, progress: &'t mut (dyn FnMut(&str) + Send)) -> Self {
+        let progress = Some(progress);
+        Self { progress, ..self }
+    }
+
+    fn progress(&mut self, line: &str) {
+        if let Some(progress) = &mut self.progress {
+            progress(line);
         }
     }
 
@@ -161,6 +180,10 @@ pub struct Patience {
     pub upstream: UpstreamTimeouts,
     /// For names, connections and Redis.
     pub connect: Duration,
+    /// For all pages of the config.
+    pub config: Duration,
+    /// Between words on how far they are.
+    pub progress: Duration,
 }
 
 impl Default for Patience {
@@ -172,6 +195,8 @@ impl Default for Patience {
                 ..UpstreamTimeouts::default()
             },
             connect: Duration::from_secs(10),
+            config: Duration::from_mins(5),
+            progress: Duration::from_secs(5),
         }
     }
 }
@@ -221,7 +246,14 @@ async fn saas(settings: &Settings, patience: Patience, report: &mut Report<'_>) 
     let client = client(settings, patience.upstream, Arc::new(Uncounted));
     let client = client.map_err(|error| Failure {
         detail: error.to_string(),
-        advice: "make the certificates of the system, or those of UPSTREAM_CA, readable".into(),
+        advice: match &settings.upstream_ca {
+            Some(path) => format!(
+                "UPSTREAM_CA takes the PEM file of an authority's certificate, which begins with \
+                 -----BEGIN CERTIFICATE-----, and not its key: look at {}",
+                path.display()
+            ),
+            None => "make the certificates of the system readable".into(),
+        },
     });
     match client {
         Ok(client) => saas::check(settings, patience, client, report).await,

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Instant};
 use redis::{Value, cmd};
 use tokio::time::timeout;
 
-use super::{Failure, Patience, Report, rights};
+use super::{Failure, Patience, Report, cures, rights};
 use crate::{
     observe::metrics::Metrics,
     redis::{Link, Redis, RedisFault, layout},
-    settings::{Mode, RedisTopology, Settings},
+    settings::{Mode, RedisSettings, RedisTopology, Settings},
 };
 
 const CACHE: &str = "cache in Redis";
@@ -50,10 +50,7 @@ pub(super) async fn check(settings: &Settings, patience: Patience, report: &mut 
         )),
         Err(fault) => Err(Failure {
             detail: fault.to_string(),
-            advice:
-                "check REDIS_ADDRESS, user and password, rediss:// where it speaks TLS, and that \
-                     this machine may connect; a list of addresses means a cluster"
-                    .into(),
+            advice: cures::redis(&fault, &settings.redis, "use"),
         }),
     };
     if report.take("Redis", tried).is_none() {
@@ -66,9 +63,9 @@ pub(super) async fn check(settings: &Settings, patience: Patience, report: &mut 
         detail: RedisFault::Silent(limit).to_string(),
         advice: format!("Redis answers, but not to {what}: look at its load"),
     };
-    let tried = timeout(limit, read(link, settings.mode == Mode::Replica)).await;
+    let tried = timeout(limit, read(link, settings)).await;
     report.take(CACHE, tried.unwrap_or_else(|_| Err(silent("reads"))));
-    let tried = timeout(limit, write(link)).await;
+    let tried = timeout(limit, write(link, &settings.redis)).await;
     let tried = report.take(WRITES, tried.unwrap_or_else(|_| Err(silent("writes"))));
     if tried.is_none() {
         report.skips(RIGHTS, "needs to be written to");
@@ -84,19 +81,22 @@ pub(super) async fn check(settings: &Settings, patience: Patience, report: &mut 
 }
 
 /// Reads the state that a primary keeps for its replicas, and the length of what it tells them.
-async fn read(link: &Link, replica: bool) -> Result<((), String), Failure> {
-    let refused = |name: &'static str| {
+async fn read(link: &Link, settings: &Settings) -> Result<((), String), Failure> {
+    let replica = settings.mode == Mode::Replica;
+    let refused = |name: &'static str, key: &'static str| {
         move |fault: RedisFault| Failure {
-            detail: format!("{name}: {fault}"),
-            advice: needed("read"),
+            detail: format!("{name} {key}: {fault}"),
+            advice: cures::redis(&fault, &settings.redis, "read"),
         }
     };
     let mut get = cmd("GET");
-    get.arg("ffproxy_saas_stream_health");
-    let health: Option<String> = link.run(&get).await.map_err(refused("GET"))?;
+    get.arg(layout::HEALTH);
+    let health = link.run(&get).await;
+    let health: Option<String> = health.map_err(refused("GET", layout::HEALTH))?;
     let mut length = cmd("XLEN");
-    length.arg("proxy:sse_events");
-    let events: u64 = link.run(&length).await.map_err(refused("XLEN"))?;
+    length.arg(layout::EVENTS);
+    let events = link.run(&length).await;
+    let events: u64 = events.map_err(refused("XLEN", layout::EVENTS))?;
     match health {
         Some(_) => Ok((
             (),
@@ -112,7 +112,7 @@ async fn read(link: &Link, replica: bool) -> Result<((), String), Failure> {
 
 /// Writes a key, tries to add to a stream that is not there, and removes the key: both roles write,
 /// a replica targets and metrics.
-async fn write(link: &Link) -> Result<((), String), Failure> {
+async fn write(link: &Link, settings: &RedisSettings) -> Result<((), String), Failure> {
     let key = format!("{TRIAL}{:016x}", rand::random::<u64>());
     let mut set = cmd("SET");
     set.arg(&key).arg("").arg("EX").arg(TRIAL_LIFE);
@@ -127,12 +127,7 @@ async fn write(link: &Link) -> Result<((), String), Failure> {
             Ok(_) => {}
             Err(RedisFault::Refused(words)) if !words.starts_with("NOPERM") && name == "XADD" => {}
             Err(fault) => {
-                let advice = match &fault {
-                    RedisFault::Unable(_) => "let REDIS_ADDRESS lead to a master that can write; \
-                                              where masters change, redis+sentinel:// finds them"
-                        .into(),
-                    _ => needed("write"),
-                };
+                let advice = cures::redis(&fault, settings, "write");
                 let detail = format!("{name}: {fault}");
                 return Err(Failure { detail, advice });
             }
@@ -141,7 +136,7 @@ async fn write(link: &Link) -> Result<((), String), Failure> {
     Ok(((), "a key was written and removed again".into()))
 }
 
-fn needed(what: &str) -> String {
+pub(super) fn needed(what: &str) -> String {
     format!(
         "let the user {what} keys and streams (ACL: ~* +@all, or the keys and commands that \
          docs/redis.md lists)"

@@ -1,17 +1,26 @@
 //! SaaS: names, connections, the proxy key, every page of config, the stream, the metric service.
 
 use std::{
-    sync::Arc,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tokio::{net::TcpStream, time::timeout};
+use reqwest::header;
+use tokio::time::timeout;
 use url::Url;
 
-use super::{Failure, Patience, Report};
+use super::{
+    Failure, Patience, Report,
+    reach::{reach, refusal},
+    saas_cures::{self, Asked},
+    sign::Sign,
+};
 use crate::{
-    proxies::bare,
     settings::{Mode, Settings},
     source::upstream::{
         client::{Client, Service, UpstreamError},
@@ -21,8 +30,6 @@ use crate::{
 };
 
 const NEEDS_CONNECTION: &str = "needs a connection to CLIENT_SERVICE";
-/// The port of a SOCKS proxy that names none.
-const SOCKS: u16 = 1080;
 const NEEDS_KEY: &str = "needs the proxy key to be accepted";
 
 pub(super) async fn check(
@@ -40,14 +47,14 @@ pub(super) async fn check(
     let names = ["DNS of CLIENT_SERVICE", "connection to CLIENT_SERVICE"];
     let reached = reach(&fetcher.client, service, names, patience, report).await;
     let accepted = reached && {
-        let tried = authenticate(&fetcher.client).await;
+        let tried = authenticate(&fetcher.client, &settings.client_service).await;
         report.take("proxy key", tried).is_some()
     };
     if !reached {
         report.skips("proxy key", NEEDS_CONNECTION);
     }
     let environments = if accepted {
-        let tried = config(&fetcher).await;
+        let tried = config(&fetcher, &settings.client_service, patience, report).await;
         report.take("config", tried)
     } else {
         report.skips("config", NEEDS_KEY);
@@ -59,7 +66,8 @@ pub(super) async fn check(
     if !settings.flag_stream_enabled {
         report.skips("stream", "FLAG_STREAM_ENABLED=false: the relay polls");
     } else if accepted {
-        let tried = stream(&fetcher.client, patience.upstream.silence).await;
+        let (url, silence) = (&settings.client_service, patience.upstream.silence);
+        let tried = stream(&fetcher.client, url, silence).await;
         report.take("stream", tried);
     } else {
         report.skips("stream", NEEDS_KEY);
@@ -76,7 +84,12 @@ pub(super) async fn check(
     let reached = reach(&fetcher.client, service, names, patience, report).await;
     match environments.as_deref().and_then(<[Prepared]>::first) {
         Some(environment) if reached => {
-            let tried = metrics(&fetcher.client, environment.id.as_str()).await;
+            let tried = metrics(
+                &fetcher.client,
+                &settings.metric_service,
+                environment.id.as_str(),
+            )
+            .await;
             report.take("metric service", tried);
         }
         Some(_) => report.skips("metric service", "needs a connection to METRIC_SERVICE"),
@@ -84,160 +97,70 @@ pub(super) async fn check(
     }
 }
 
-/// Looks the host up (or the proxy's) and connects; whether both worked.
-async fn reach(
-    client: &Client,
-    (service, url): (Service, &Url),
-    [dns, connection]: [&'static str; 2],
+async fn authenticate(client: &Client, url: &Url) -> Result<((), String), Failure> {
+    match client.authenticate().await {
+        Ok(()) => Ok(((), "SaaS accepts it".into())),
+        Err(error) => Err(failure(client, &error, client_service(url, "/proxy/auth"))),
+    }
+}
+
+/// What was asked of `CLIENT_SERVICE`.
+fn client_service<'a>(url: &'a Url, path: &'static str) -> Asked<'a> {
+    let setting = "CLIENT_SERVICE";
+    Asked { setting, url, path }
+}
+
+fn failure(client: &Client, error: &UpstreamError, asked: Asked<'_>) -> Failure {
+    match error {
+        UpstreamError::Status { status, .. } if status.as_u16() == 407 => {
+            refusal(client.proxy_to(asked.url), asked.url, *status)
+        }
+        _ => Failure {
+            detail: error.to_string(),
+            advice: saas_cures::answer(error, asked),
+        },
+    }
+}
+
+async fn config(
+    fetcher: &Arc<Fetcher>,
+    url: &Url,
     patience: Patience,
     report: &mut Report<'_>,
-) -> bool {
-    let (host, port, through) = match client.proxy_to(url) {
-        Some(proxy) => {
-            let through = format!(" (the proxy of {})", proxy.variable);
-            let host = bare(proxy.url.host_str().unwrap_or_default());
-            let port = proxy.url.port_or_known_default().unwrap_or(SOCKS);
-            (host, port, through)
-        }
-        None => {
-            let host = bare(url.host_str().unwrap_or_default());
-            let port = url.port_or_known_default().unwrap_or(443);
-            (host, port, String::new())
-        }
-    };
-    let tried = look_up(host, port, &through, patience.connect).await;
-    if report.take(dns, tried).is_none() {
-        report.skips(connection, "needs the name to be found");
-        return false;
-    }
-    let tried = connect(host, port, &through, patience.connect).await;
-    if let Err(failure) = tried {
-        report.take::<()>(connection, Err(failure));
-        return false;
-    }
-    let tried = speak(client, service, url, &through).await;
-    report.take(connection, tried).is_some()
-}
-
-async fn look_up(
-    host: &str,
-    port: u16,
-    through: &str,
-    limit: Duration,
-) -> Result<((), String), Failure> {
-    let found = timeout(limit, tokio::net::lookup_host((host, port))).await;
-    let reason = match found {
-        Ok(Ok(addresses)) => {
-            let mut addresses: Vec<String> = addresses.map(|a| a.ip().to_string()).collect();
-            addresses.dedup();
-            if !addresses.is_empty() {
-                return Ok(((), format!("{host}{through} is {}", addresses.join(", "))));
-            }
-            "it has no address".to_owned()
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {limit:?}"),
-    };
-    Err(Failure {
-        detail: format!("{host}{through} cannot be looked up: {reason}"),
-        advice: "check the name for a typing error, and the DNS servers of this machine or \
-                 container; where only a proxy reaches the internet, set HTTPS_PROXY"
-            .into(),
-    })
-}
-
-async fn connect(host: &str, port: u16, through: &str, limit: Duration) -> Result<(), Failure> {
-    let reason = match timeout(limit, TcpStream::connect((host, port))).await {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {limit:?}"),
-    };
-    Err(Failure {
-        detail: format!("{host} port {port}{through} does not take connections: {reason}"),
-        advice: format!(
-            "let this machine out to {host} port {port} (firewall, security group, NetworkPolicy), \
-             or set HTTPS_PROXY to a proxy that may"
-        ),
-    })
-}
-
-/// One request, whatever the answer: that there is one proves TLS and HTTP.
-async fn speak(
-    client: &Client,
-    service: Service,
-    url: &Url,
-    through: &str,
-) -> Result<((), String), Failure> {
+) -> Result<(Vec<Prepared>, String), Failure> {
     let begun = Instant::now();
-    let host = url.host_str().unwrap_or_default();
-    let tls = url.scheme() == "https";
-    match client.reach(service).await {
-        Ok(_) => {
-            let what = if tls {
-                "TLS and HTTP work"
-            } else {
-                "HTTP works, without TLS"
-            };
-            Ok(((), format!("{host}{through}: {what}, {} ms", millis(begun))))
-        }
-        Err(error) => Err(Failure {
-            detail: format!("{host}{through}: {error}"),
-            advice: if tls {
-                "if a proxy or firewall opens TLS on the way, set UPSTREAM_CA to its authority's \
-                 PEM file; in an image without certificates, mount them; check this machine's clock"
-                    .into()
-            } else {
-                "something else listens there: check the URL, its port and http or https".into()
-            },
-        }),
-    }
-}
-
-async fn authenticate(client: &Client) -> Result<((), String), Failure> {
-    let error = match client.authenticate().await {
-        Ok(()) => return Ok(((), "SaaS accepts it".into())),
-        Err(error) => error,
+    let (came, pages) = (AtomicU64::new(0), AtomicU64::new(0));
+    let fetched = fetcher.everything_telling(|page, of| {
+        came.store(page, Ordering::Relaxed);
+        pages.store(of, Ordering::Relaxed);
+    });
+    let so_far = || match (came.load(Ordering::Relaxed), pages.load(Ordering::Relaxed)) {
+        (_, 0) => "no page".to_owned(),
+        (came, of) => format!("{came} of {of} pages"),
     };
-    let advice = match &error {
-        UpstreamError::KeyRefused(_) => {
-            "take the key that Harness showed when it was created (a new one may be needed: Feature \
-             Flags, Relay Proxy, Proxy Key), without quotes or blanks; if CLIENT_SERVICE is set, \
-             check its path too"
+    let mut fetched = pin!(timeout(patience.config, fetched));
+    let fetched = loop {
+        match timeout(patience.progress, &mut fetched).await {
+            Ok(fetched) => break fetched,
+            Err(_) => report.progress(&format!(
+                "config: {} after {} s",
+                so_far(),
+                begun.elapsed().as_secs()
+            )),
         }
-        UpstreamError::Malformed(_) => {
-            "something else answers in place of Harness: check CLIENT_SERVICE and what is on the way"
-        }
-        _ => "Harness is at fault or busy: try again; a running relay goes on with what it holds",
     };
-    Err(Failure {
-        detail: error.to_string(),
-        advice: advice.into(),
-    })
-}
-
-async fn config(fetcher: &Arc<Fetcher>) -> Result<(Vec<Prepared>, String), Failure> {
-    let begun = Instant::now();
-    let pages = std::sync::atomic::AtomicU64::new(0);
-    let tell = |_, of| pages.store(of, std::sync::atomic::Ordering::Relaxed);
-    let environments = match fetcher.everything_telling(tell).await {
+    let Ok(fetched) = fetched else {
+        return Err(Failure {
+            detail: format!("{} came within {:?}", so_far(), patience.config),
+            advice: "Harness or the way there is slow: a relay would need as long to start; look at what \
+                     is on the way, and try again"
+                .into(),
+        });
+    };
+    let environments = match fetched {
         Ok(Change::Config { environments, .. }) => environments,
         Ok(_) => Vec::new(),
-        Err(error) => {
-            let advice = match &error {
-                FetchError::Config(_) => {
-                    "the config itself is at fault: tell Harness support; a running relay goes on \
-                     with what it holds"
-                }
-                _ => {
-                    "Harness is at fault or busy, or something on the way cuts large answers: try \
-                     again"
-                }
-            };
-            return Err(Failure {
-                detail: error.to_string(),
-                advice: advice.into(),
-            });
-        }
+        Err(error) => return Err(no_config(&fetcher.client, &error, url).await),
     };
     if environments.is_empty() {
         return Err(Failure {
@@ -251,46 +174,102 @@ async fn config(fetcher: &Arc<Fetcher>) -> Result<(Vec<Prepared>, String), Failu
     let keys = sum(|e| e.keys.as_ref().map_or(0, Vec::len));
     let detail = format!(
         "{} pages, {} environments, {flags} flags, {groups} target groups, {keys} SDK keys, {} ms",
-        pages.into_inner(),
+        pages.load(Ordering::Relaxed),
         environments.len(),
         millis(begun)
     );
     Ok((environments, detail))
 }
 
+/// Why there is no config, and what to do.
+async fn no_config(client: &Client, error: &FetchError, url: &Url) -> Failure {
+    let asked = client_service(url, "/proxy/config");
+    let advice = match error {
+        FetchError::Upstream(error) => return failure(client, error, asked),
+        // What is no JSON object is no config of Harness'.
+        FetchError::Config(_) => match client.config_page(0).await {
+            Ok(body) if body.trim_ascii_start().first() != Some(&b'{') => {
+                saas_cures::elsewhere(asked)
+            }
+            _ => {
+                "the config itself is at fault: tell Harness support; a running relay goes on with \
+                  what it holds"
+                    .into()
+            }
+        },
+        FetchError::Interrupted => "try again".into(),
+    };
+    let detail = error.to_string();
+    Failure { detail, advice }
+}
+
 /// Opens the stream and waits for a sign of life.
-async fn stream(client: &Client, silence: Duration) -> Result<((), String), Failure> {
+async fn stream(client: &Client, url: &Url, silence: Duration) -> Result<((), String), Failure> {
     let begun = Instant::now();
-    let failure = |detail: String| Failure {
+    let held_back = |detail: String| Failure {
         detail,
         advice: "a proxy on the way may hold streams back: let server-sent events pass without \
                  buffering and without a limit below 60 s; or set FLAG_STREAM_ENABLED=false, and \
                  changes come by polls"
             .into(),
     };
-    let mut answer = client
-        .open_stream()
-        .await
-        .map_err(|error| failure(error.to_string()))?;
+    let asked = client_service(url, "/stream");
+    let opened = client.open_stream().await;
+    let mut answer = opened.map_err(|error| match error {
+        UpstreamError::TimedOut | UpstreamError::Transport(_) => held_back(error.to_string()),
+        UpstreamError::Status { status, .. } if status.is_server_error() => {
+            held_back(error.to_string())
+        }
+        error => failure(client, &error, asked),
+    })?;
     let opened = millis(begun);
-    match timeout(silence, answer.chunk()).await {
-        Ok(Ok(Some(_))) => {
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok());
+    if let Some(kind) = kind.filter(|kind| !kind.starts_with("text/event-stream")) {
+        let kind: String = kind.chars().take(60).collect();
+        return Err(Failure {
+            detail: format!("what comes is {kind}, and no stream of events"),
+            advice: saas_cures::elsewhere(asked),
+        });
+    }
+    let mut sign = Sign::default();
+    let heard = async {
+        loop {
+            match answer.chunk().await {
+                Ok(Some(bytes)) => match sign.read(&bytes) {
+                    Some(true) => return Ok(()),
+                    Some(false) => {
+                        return Err(Failure {
+                            detail: "what comes on it are no events".into(),
+                            advice: saas_cures::elsewhere(asked),
+                        });
+                    }
+                    None => {}
+                },
+                Ok(None) => return Err(held_back("it was closed at once".into())),
+                Err(error) => {
+                    return Err(held_back(format!("it broke: {}", error.without_url())));
+                }
+            }
+        }
+    };
+    match timeout(silence, heard).await {
+        Ok(Ok(())) => {
             let heard = millis(begun);
             Ok((
                 (),
                 format!("opened after {opened} ms, the first sign of life after {heard} ms"),
             ))
         }
-        Ok(Ok(None)) => Err(failure("it was closed at once".into())),
-        Ok(Err(error)) => Err(failure(format!("it broke: {}", error.without_url()))),
-        Err(_) => Err(failure(format!(
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(held_back(format!(
             "it is open, but nothing came within {silence:?}"
         ))),
     }
 }
 
 /// Posts a report with nothing in it.
-async fn metrics(client: &Client, environment: &str) -> Result<((), String), Failure> {
+async fn metrics(client: &Client, url: &Url, environment: &str) -> Result<((), String), Failure> {
     let nothing = Bytes::from_static(br#"{"metricsData":[],"targetData":[]}"#);
     match client.post_metrics(environment, nothing).await {
         Ok(()) => Ok(((), "it takes a report".into())),
@@ -299,13 +278,15 @@ async fn metrics(client: &Client, environment: &str) -> Result<((), String), Fai
             (),
             format!("it answers ({status} to a report with nothing in it)"),
         )),
-        Err(error) => Err(Failure {
-            detail: error.to_string(),
-            advice: "check METRIC_SERVICE; flags are served without it, and metrics wait".into(),
-        }),
+        Err(error) => {
+            let (setting, path) = ("METRIC_SERVICE", "/metrics");
+            let mut failure = failure(client, &error, Asked { setting, url, path });
+            failure.advice += ". Flags are served without it, and metrics wait";
+            Err(failure)
+        }
     }
 }
 
-fn millis(begun: Instant) -> u128 {
+pub(super) fn millis(begun: Instant) -> u128 {
     begun.elapsed().as_millis()
 }

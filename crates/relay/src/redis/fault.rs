@@ -1,9 +1,11 @@
 //! What can go wrong with Redis, in words that are fit for a log: a server's own words can repeat a
 //! command, and so the proxy key, and are left out where they might.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::tls_fault::TlsFault;
 
 /// Why Redis did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +13,18 @@ pub enum RedisFault {
     /// There is no connection.
     #[error("Redis cannot be reached: {0}")]
     Unreachable(String),
+    /// There is one, and it ends at once.
+    #[error("Redis cannot be reached: {0}")]
+    Closed(String),
+    /// There is one, and no TLS on it.
+    #[error("Redis cannot be reached: {1}")]
+    Tls(TlsFault, String),
+    /// User or password are not right.
+    #[error(
+        "Redis cannot be reached: it refuses user or password{0}; check REDIS_USERNAME and \
+         REDIS_PASSWORD"
+    )]
+    Login(String),
     /// No answer in time.
     #[error("Redis did not answer within {0:?}")]
     Silent(Duration),
@@ -35,14 +49,22 @@ impl RedisFault {
         if error.is_timeout() {
             return Self::TimedOut;
         }
+        if let Some(fault) = TlsFault::of(error) {
+            return Self::Tls(fault, plain(&error.to_string()));
+        }
         match error.kind() {
             ErrorKind::Server(kind) => Self::of_server(kind, &words(error)),
-            ErrorKind::AuthenticationFailed => Self::Unreachable(
-                "it refuses user or password; check REDIS_USERNAME and REDIS_PASSWORD".into(),
-            ),
+            ErrorKind::AuthenticationFailed => Self::Login(String::new()),
             ErrorKind::Extension => Self::of_code(&words(error)),
             ErrorKind::UnexpectedReturnType | ErrorKind::Parse => {
                 Self::Refused("its answer is of another type than expected".into())
+            }
+            // With a cause: a cluster's client says it of connections that never came about.
+            _ if error.source().is_some()
+                && error.is_connection_dropped()
+                && !error.is_connection_refusal() =>
+            {
+                Self::Closed(plain(&error.to_string()))
             }
             _ => Self::Unreachable(plain(&error.to_string())),
         }
@@ -65,9 +87,7 @@ impl RedisFault {
     fn of_code(words: &str) -> Self {
         let code = words.split(' ').next().unwrap_or_default();
         match code {
-            "NOAUTH" | "WRONGPASS" => Self::Unreachable(format!(
-                "it refuses user or password ({code}); check REDIS_USERNAME and REDIS_PASSWORD"
-            )),
+            "NOAUTH" | "WRONGPASS" => Self::Login(format!(" ({code})")),
             "MISCONF" | "OOM" | "NOREPLICAS" | "UNBLOCKED" | "NOMASTERLINK" | "NOGOODSLAVE" => {
                 Self::Unable(words.to_owned())
             }
@@ -76,14 +96,16 @@ impl RedisFault {
     }
 }
 
-/// The server's code and, where it cannot hold a command, its explanation.
+/// The server's code and its explanation, up to where that may quote a command.
 fn words(error: &RedisError) -> String {
     let code = error.code().unwrap_or("ERR");
-    match error.detail() {
-        Some(detail) if !detail.contains(['\'', '`', '"', ':']) => {
-            format!("{code} {}", plain(detail))
-        }
-        _ => code.to_owned(),
+    let detail = error.detail().unwrap_or_default();
+    let safe = detail.split(['\'', '`', '"', ':']).next();
+    let safe = safe.unwrap_or_default().trim_end_matches([' ', ',', '(']);
+    match (safe, detail) {
+        ("", _) => code.to_owned(),
+        (safe, detail) if safe == detail => format!("{code} {}", plain(detail)),
+        (safe, _) => format!("{code} {}…", plain(safe)),
     }
 }
 
@@ -130,6 +152,13 @@ mod tests {
         let fault =
             of("ERR unknown command 'SETX', with args beginning with: 'key-secret-inventory'");
         assert!(!fault.to_string().contains("secret"), "{fault}");
+        // What comes before is, as it says what is wrong.
+        assert_eq!(fault, RedisFault::Refused("ERR unknown command…".into()));
+        let full = of("OOM command not allowed when used memory > 'maxmemory'.");
+        assert_eq!(
+            full.to_string(),
+            "Redis cannot serve this now: OOM command not allowed when used memory >…"
+        );
         let long = of(&format!("ERR {}", "x".repeat(1_000)));
         assert!(long.to_string().len() < 300);
     }

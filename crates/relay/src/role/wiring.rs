@@ -107,6 +107,7 @@ fn post_error(error: &UpstreamError) -> PostError {
         UpstreamError::Status {
             status,
             retry_after,
+            ..
         } => match status.as_u16() {
             413 => PostError::TooLarge,
             400 | 422 => PostError::Invalid(reason),

@@ -167,6 +167,8 @@ async fn failing(saas: &Simulator, redis: &Redis, role: &str) -> Vec<String> {
     let patience = Patience {
         upstream: tuning().upstream,
         connect: Duration::from_secs(5),
+        config: Duration::from_secs(20),
+        progress: Duration::from_secs(5),
     };
     check::run(&settings, patience, &mut Report::new(&mut tell)).await;
     failing
