@@ -22,12 +22,7 @@ impl Context {
             return None;
         };
         let mut context = Self::parse(parent.to_str().ok()?)?;
-        let mut states = headers.get_all("tracestate").iter();
-        if let (Some(state), None) = (states.next(), states.next())
-            && state.len() <= MOST_STATE
-        {
-            context.state = Some(state.clone());
-        }
+        context.state = state(headers);
         Some(context)
     }
 
@@ -50,6 +45,18 @@ impl Context {
         let (trace, span) = (to_hex(&self.trace), to_hex(&self.span));
         format!("00-{trace}-{span}-0{}", u8::from(self.sampled))
     }
+}
+
+/// The `tracestate`: its lines are one list, in their order (RFC 9110, section 5.3).
+fn state(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lines = headers.get_all("tracestate").iter();
+    let lines: Vec<&[u8]> = lines
+        .map(|line| line.as_bytes().trim_ascii())
+        .filter(|line| !line.is_empty())
+        .collect();
+    let whole = lines.join(&b',');
+    let fits = !whole.is_empty() && whole.len() <= MOST_STATE;
+    HeaderValue::from_bytes(&whole).ok().filter(|_| fits)
 }
 
 /// Lower-case hexadecimal digits, as many as asked for.
@@ -119,5 +126,27 @@ mod tests {
         assert!(Context::of(&headers).is_some());
         headers.append("traceparent", HeaderValue::from_static(PARENT));
         assert_eq!(Context::of(&headers), None, "two parents are none");
+    }
+
+    #[test]
+    fn the_lines_of_a_state_are_one_list() {
+        let state = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.append("traceparent", HeaderValue::from_static(PARENT));
+            for line in lines {
+                headers.append("tracestate", HeaderValue::from_str(line).unwrap());
+            }
+            let state = Context::of(&headers).unwrap().state?;
+            Some(state.to_str().unwrap().to_owned())
+        };
+        assert_eq!(state(&[]), None);
+        assert_eq!(state(&["a=1,b=2"]).as_deref(), Some("a=1,b=2"));
+        assert_eq!(
+            state(&["a=1", "", "b=2, c=3"]).as_deref(),
+            Some("a=1,b=2, c=3")
+        );
+        let long = format!("a={}", "x".repeat(300));
+        assert_eq!(state(&[&long]), Some(long.clone()));
+        assert_eq!(state(&[&long, &long]), None, "both are too long");
     }
 }
