@@ -299,3 +299,48 @@ async fn a_profiler_that_cannot_work_holds_up_nothing() {
     assert!(printed.says("GOOGLE_CLOUD_PROJECT"));
     relay.stop().await;
 }
+
+/// An API that is turned off says how to turn it on; one that wants to be asked at once is not.
+#[tokio::test]
+async fn a_refusal_is_logged_with_its_cure_and_zero_is_no_pause() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let metadata = api();
+    let stub = Stub::start(move |request| match request.method.as_str() {
+        "GET" => metadata(request),
+        _ if count.fetch_add(1, Ordering::SeqCst) < 2 => {
+            let details = json!([{"@type": "RetryInfo", "retryDelay": "0s"}]);
+            Some((409, json!({"error": {"details": details}}).to_string()))
+        }
+        _ => {
+            let message =
+                "Cloud Profiler API is disabled.\nEnable it by visiting https://enable.example";
+            Some((403, json!({"error": {"message": message}}).to_string()))
+        }
+    })
+    .await;
+    let saas = simulator(1, 2).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (url, key) = (saas.url(), saas.proxy_key());
+    let metadata = format!("localhost:{}", stub.address.port());
+    let begun = std::time::Instant::now();
+    let (relay, printed) = profiled(
+        &stub,
+        folder.path(),
+        &[
+            ("CLIENT_SERVICE", &url),
+            ("PROXY_KEY", &key),
+            ("GCE_METADATA_HOST", &metadata),
+        ],
+    )
+    .await;
+    eventually("the cure", async || {
+        printed.says("is disabled. Enable it by visiting https://enable.example")
+    })
+    .await;
+    // A second, and two, give or take a fifth.
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(2_300));
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert!(printed.says("wants to be asked again too soon"));
+    relay.stop().await;
+}

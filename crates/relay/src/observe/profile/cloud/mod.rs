@@ -33,6 +33,11 @@ const MOST_SPAN: Duration = Duration::from_mins(1);
 /// Between failures.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
 const MOST_PAUSE: Duration = Duration::from_hours(1);
+/// However soon the API wants to be asked again; longer each time that there is no profile again.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_LEAST_PAUSE: Duration = Duration::from_mins(1);
+/// Of what the API says of a refusal, this much is logged.
+const MOST_WORDS: usize = 300;
 
 /// The agent.
 pub struct CloudProfiler {
@@ -41,6 +46,40 @@ pub struct CloudProfiler {
     service: String,
     credentials: Credentials,
     first_pause: Duration,
+}
+
+/// How long it waits.
+struct Pace {
+    first: Duration,
+    /// After the next fault.
+    failing: Duration,
+    /// At least, where the API says how long.
+    least: Duration,
+}
+
+impl Pace {
+    fn new(first: Duration) -> Self {
+        Self {
+            first,
+            failing: first,
+            least: LEAST_PAUSE,
+        }
+    }
+
+    fn worked(&mut self) -> Duration {
+        *self = Self::new(self.first);
+        LEAST_PAUSE
+    }
+
+    fn failed(&mut self, asked: Option<Duration>) -> Duration {
+        let (pause, most) = match asked {
+            None => (&mut self.failing, MOST_PAUSE),
+            Some(_) => (&mut self.least, MOST_LEAST_PAUSE),
+        };
+        let now = *pause;
+        *pause = (now * 2).min(most);
+        asked.unwrap_or(now).clamp(now, MOST_PAUSE)
+    }
 }
 
 /// A profile that the API wants, or gets.
@@ -107,29 +146,43 @@ impl CloudProfiler {
 
     /// Hands profiles over. Never ends.
     pub async fn run(mut self) {
-        let mut fault = Throttle::new();
-        let mut pause = self.first_pause;
+        let (mut fault, mut hurried) = (Throttle::new(), Throttle::new());
+        let mut pace = Pace::new(self.first_pause);
         loop {
-            match self.once().await {
+            let pause = match self.once().await {
                 Ok(kind) => {
-                    pause = self.first_pause;
                     tracing::debug!(kind, "a profile went to Cloud Profiler");
                     if let Some(Word::Ended { after, .. }) = fault.succeeded(Instant::now()) {
                         tracing::info!(?after, "Cloud Profiler gets profiles again");
                     }
+                    hurried.succeeded(Instant::now());
+                    pace.worked()
                 }
-                Err(failure) => {
-                    // It asking us to wait is no fault.
-                    if failure.pause.is_none() && fault.failed(Instant::now()).is_some() {
-                        tracing::warn!(reason = failure.reason, "Cloud Profiler gets no profile");
+                // It asking us to wait is no fault.
+                Err(Failure {
+                    reason,
+                    pause: Some(asked),
+                }) => {
+                    let pause = pace.failed(Some(asked));
+                    tracing::debug!(reason, ?asked, ?pause, "Cloud Profiler asks to wait");
+                    if asked < pause && hurried.failed(Instant::now()).is_some() {
+                        tracing::warn!(
+                            reason,
+                            ?asked,
+                            ?pause,
+                            "Cloud Profiler wants to be asked again too soon; it is not"
+                        );
                     }
-                    let wait = failure.pause.unwrap_or(pause).min(MOST_PAUSE);
-                    sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
-                    if failure.pause.is_none() {
-                        pause = (pause * 2).min(MOST_PAUSE);
-                    }
+                    pause
                 }
-            }
+                Err(Failure { reason, .. }) => {
+                    if fault.failed(Instant::now()).is_some() {
+                        tracing::warn!(reason, "Cloud Profiler gets no profile");
+                    }
+                    pace.failed(None)
+                }
+            };
+            sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
         }
     }
 
@@ -192,10 +245,22 @@ impl CloudProfiler {
         let error: Value = serde_json::from_slice(&body).unwrap_or_default();
         let mut details = error["error"]["details"].as_array().into_iter().flatten();
         Err(Failure {
-            reason: format!("the API answers {status}"),
+            reason: match words(&error) {
+                Some(words) => format!("the API answers {status}: {words}"),
+                None => format!("the API answers {status}"),
+            },
             pause: details.find_map(|detail| seconds(detail["retryDelay"].as_str()?)),
         })
     }
+}
+
+/// What the API says is wrong, in a short line: often it is what to do, with a link.
+fn words(error: &Value) -> Option<String> {
+    let said = error["error"]["message"].as_str()?;
+    let line: Vec<&str> = said.split_whitespace().collect();
+    let line: String = line.join(" ").chars().take(MOST_WORDS).collect();
+    let line = line.replace(|c: char| c.is_control(), " ");
+    (!line.is_empty()).then_some(line)
 }
 
 fn unreachable(error: reqwest::Error) -> Failure {
@@ -228,6 +293,37 @@ fn span(asked: Option<&str>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_api_is_not_asked_in_a_circle_whatever_it_says() {
+        let mut pace = Pace::new(FIRST_PAUSE);
+        let now = Some(Duration::ZERO);
+        let waits: Vec<u64> = (0..8).map(|_| pace.failed(now).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pace.failed(Some(Duration::from_mins(10))).as_secs(), 600);
+        assert_eq!(pace.failed(Some(Duration::from_hours(10))), MOST_PAUSE);
+        assert_eq!(pace.worked(), LEAST_PAUSE);
+        assert_eq!(pace.failed(now), LEAST_PAUSE);
+        let waits: Vec<u64> = (0..8).map(|_| pace.failed(None).as_secs()).collect();
+        assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    }
+
+    #[test]
+    fn what_the_api_says_of_a_refusal_is_a_short_line() {
+        let said = |message: Value| words(&json!({"error": {"message": message}}));
+        assert_eq!(
+            said("API is disabled.\n Enable it by\tvisiting https://x".into()).as_deref(),
+            Some("API is disabled. Enable it by visiting https://x")
+        );
+        assert_eq!(
+            said("é".repeat(1_000).into()).unwrap().chars().count(),
+            MOST_WORDS
+        );
+        assert_eq!(said("a\u{1b}[31m".into()).as_deref(), Some("a [31m"));
+        for none in [json!(""), json!(7), Value::Null] {
+            assert_eq!(said(none), None);
+        }
+    }
 
     #[test]
     fn durations_are_bounded_whatever_is_asked() {
