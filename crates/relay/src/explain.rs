@@ -4,6 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use ff_evaluation::{Target, explain::Explanation};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -21,7 +22,7 @@ pub struct Question {
     pub flag: String,
     /// The target's identifier.
     pub target: String,
-    /// The target's name; the identifier where there is none.
+    /// The target's name, which may be empty; the identifier where it is not given.
     pub name: Option<String>,
     /// The target's attributes, a JSON object; what the relay remembers where there are none.
     pub attributes: Option<String>,
@@ -55,7 +56,7 @@ impl Question {
                 "environment" => value.clone_into(&mut question.environment),
                 "flag" => value.clone_into(&mut question.flag),
                 "target" => value.clone_into(&mut question.target),
-                "name" => question.name = given(),
+                "name" => question.name = Some(value.to_owned()),
                 "attributes" => question.attributes = given(),
                 "format" => text = value == "text",
                 _ => {}
@@ -116,7 +117,12 @@ impl Question {
         );
         let target =
             Target::parse(json.as_bytes()).map_err(|error| malformed(error.to_string()))?;
-        Ok(target.with_name_default())
+        // As one that comes with auth, where no name is given; an empty one is one, as of the
+        // `Harness-Target` header.
+        Ok(match self.name {
+            Some(_) => target,
+            None => target.with_name_default(),
+        })
     }
 
     /// The target that was asked for as it is remembered, by the name that was asked for if any was.
@@ -166,12 +172,64 @@ impl Question {
     }
 }
 
+/// Where the attributes come from that an explanation goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attributes {
+    /// Of the question.
+    Given,
+    /// This relay remembers them of the target's last authentication here, or was told by a file.
+    Relay,
+    /// Another relay left them in Redis.
+    Redis,
+    /// The directory lists them.
+    File,
+    /// Nobody knows any.
+    None,
+}
+
+impl Attributes {
+    fn about(self) -> Option<&'static str> {
+        match self {
+            Self::Given => None,
+            Self::Relay => Some(
+                "attributes: those that this relay remembers of the target, of its last \
+                 authentication here (or of targets.json); the token of an SDK that authenticated at \
+                 another relay carries its own, which may be newer. --attributes asks with others",
+            ),
+            Self::Redis => Some(
+                "attributes: those that another relay left in Redis when the target last authenticated \
+                 there; the token of an SDK carries its own, which may be newer. --attributes asks with \
+                 others",
+            ),
+            Self::File => Some("attributes: those that targets.json lists of the target"),
+            Self::None => Some(
+                "attributes: none are known of the target here; the token of its SDK may carry some. \
+                 --attributes asks with them",
+            ),
+        }
+    }
+}
+
 /// An explanation as it is written: for people, or as JSON.
-pub fn render(explanation: &Explanation, text: bool) -> String {
-    if text {
-        explanation.to_string()
-    } else {
-        serde_json::to_string(explanation).unwrap_or_default()
+pub fn render(explanation: &Explanation, attributes: Attributes, text: bool) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Whole<'e> {
+        #[serde(flatten)]
+        explanation: &'e Explanation,
+        attributes_from: Attributes,
+    }
+    if !text {
+        let whole = Whole {
+            explanation,
+            attributes_from: attributes,
+        };
+        return serde_json::to_string(&whole).unwrap_or_default();
+    }
+    match attributes.about() {
+        Some(about) => format!("{explanation}\n{about}"),
+        None => explanation.to_string(),
     }
 }
 
@@ -201,10 +259,13 @@ pub async fn from_directory(
     let mut target = question.target().map_err(|error| error.to_string())?;
     let mut listed = loaded.targets.iter();
     let is_it = |(listed, _): &&(Target, usize)| listed.identifier == target.identifier;
-    if question.attributes.is_none()
-        && let Some((known, _)) = listed.find(is_it)
-    {
-        target = question.remembered(target, known);
+    let mut attributes = Attributes::Given;
+    if question.attributes.is_none() {
+        attributes = Attributes::None;
+        if let Some((known, _)) = listed.find(is_it) {
+            target = question.remembered(target, known);
+            attributes = Attributes::File;
+        }
     }
     // Through the state, as a relay would: it alone makes snapshots.
     let relay = std::sync::Arc::new(Relay::default());
@@ -221,7 +282,7 @@ pub async fn from_directory(
     let explanation = question
         .answer(&environment, &target, and_rules)
         .map_err(|error| error.to_string())?;
-    Ok(render(&explanation, text))
+    Ok(render(&explanation, attributes, text))
 }
 
 /// Asks a running relay's admin endpoint.
@@ -282,6 +343,25 @@ mod tests {
         let pairs = [("environment", "e"), ("target", "t")];
         let missing = Question::from_pairs(pairs.into_iter()).unwrap_err();
         assert!(missing.to_string().starts_with("flag is missing"));
+    }
+
+    #[test]
+    fn an_empty_name_is_one_and_none_is_the_identifier() {
+        let name = |query: &str| {
+            let query = format!("environment=e&flag=f&target=t{query}");
+            let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+            let pairs = pairs.iter().map(|(name, value)| (&**name, &**value));
+            let (question, _) = Question::from_pairs(pairs).unwrap();
+            assert!(
+                question
+                    .to_query(false)
+                    .ends_with(&query[query.len() - 3..])
+            );
+            question.target().unwrap().name.to_string()
+        };
+        assert_eq!(name(""), "t");
+        assert_eq!(name("&name="), "");
+        assert_eq!(name("&name=n"), "n");
     }
 
     #[test]

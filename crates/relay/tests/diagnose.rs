@@ -489,6 +489,14 @@ fn the_command_explains_over_a_directory() {
         json!({"variation": "no", "value": "false"})
     );
     assert_eq!(answer["decidedBy"]["step"], "default");
+    // Whose attributes they are is told, as an SDK's token may carry others.
+    assert_eq!(json("alice")["attributesFrom"], "file");
+    assert_eq!(answer["attributesFrom"], "none");
+    let (_, said, _) = explain("alice", &["--name", ""]);
+    assert!(
+        said.contains("attributes: those that targets.json lists"),
+        "{said}"
+    );
     let (code, _, error) = explain("bob", &["--flag", "darc"]);
     assert_eq!(
         (
@@ -552,6 +560,12 @@ async fn a_running_relay_explains_what_it_serves() {
     let (_, said) = explain(&format!("{asked} bob --json --attributes {plan}")).await;
     let answer: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(answer["decidedBy"]["id"], "gold-rule");
+    assert_eq!(answer["attributesFrom"], "given");
+    let (_, said) = explain(&format!("{asked} alice")).await;
+    assert!(
+        said.contains("attributes: those that this relay remembers"),
+        "{said}"
+    );
     let (code, said) = explain("explain --environment e --flag nope --target t").await;
     assert_eq!(code, 1);
     assert!(said.contains("environment e has no flag `nope`"), "{said}");

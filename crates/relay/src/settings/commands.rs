@@ -67,7 +67,9 @@ pub(super) type Own = BTreeMap<&'static str, String>;
 pub(super) fn take_own(flags: &mut BTreeMap<&'static str, String>) -> Own {
     let mut own = Own::new();
     for (setting, _) in OWN_FLAGS {
-        if let Some(value) = flags.remove(setting.name).filter(|value| !value.is_empty()) {
+        // A target may have an empty name; anything else that is empty is not given.
+        let given = |value: &String| !value.is_empty() || setting.name == "NAME";
+        if let Some(value) = flags.remove(setting.name).filter(given) {
             own.insert(setting.name, value);
         }
     }

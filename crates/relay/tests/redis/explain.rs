@@ -51,17 +51,23 @@ async fn a_target_that_another_relay_knows_is_explained_as_it_is_evaluated() {
     .await;
     let explained = explain("").await;
     assert_eq!(explained["subject"]["name"], "Alice");
+    assert_eq!(explained["attributesFrom"], "redis");
     let token = replica.token(&fleet.key).await;
     let path = format!("/client/env/{environment}/target/alice/evaluations/{FLAG}");
     let evaluated = replica.json(&path, &token).await;
     assert_eq!(evaluated["value"], "gold");
     assert_eq!(explained["served"]["value"], evaluated["value"]);
 
+    // From now on it knows by itself, and hears nothing of what another relay is told.
+    assert_eq!(explain("").await["attributesFrom"], "relay");
+    let unnamed = explain("&name=").await;
+    assert_eq!(unnamed["subject"]["name"], "");
     let renamed = explain("&name=Bob").await;
     assert_eq!(renamed["subject"]["name"], "Bob");
     assert_eq!(renamed["subject"]["attributes"]["plan"], "gold");
     let bare = explain("&attributes=%7B%7D").await;
     assert_eq!(bare["subject"]["attributes"], json!({}));
+    assert_eq!(bare["attributesFrom"], "given");
     assert_eq!(bare["served"]["value"], "lead");
     replica.stop().await;
     fleet.kill().await;

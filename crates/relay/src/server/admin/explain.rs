@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use ff_evaluation::Target;
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 
 use super::{Page, TEXT, not_allowed};
 use crate::{
-    explain::{self, NoAnswer, render},
+    explain::{self, Attributes, NoAnswer, render},
     server::{
         App,
         respond::{self, Answer, Refusal},
     },
-    state::Environment,
+    state::{Environment, EnvironmentId},
 };
 
 /// The page.
@@ -52,10 +53,13 @@ impl Page for ExplainPage {
             let environment = environment(&app, &asked).map_err(refusal)?;
             let mut target = asked.target().map_err(refusal)?;
             // As an SDK would be answered that does not send its target again.
-            if asked.attributes.is_none()
-                && let Some(known) = app.known_target(environment.id(), &asked.target).await
-            {
-                target = asked.remembered(target, &known);
+            let mut attributes = Attributes::Given;
+            if asked.attributes.is_none() {
+                let known;
+                (attributes, known) = remembered(&app, environment.id(), &asked.target).await;
+                if let Some(known) = known {
+                    target = asked.remembered(target, &known);
+                }
             }
             // Hundreds of rules take a moment, which SDKs need not wait for.
             let and_rules = app.parts.and_rules;
@@ -67,13 +71,28 @@ impl Page for ExplainPage {
                     "it could not be explained",
                 )
             })?;
-            let body = render(&body.map_err(refusal)?, text);
+            let body = render(&body.map_err(refusal)?, attributes, text);
             Ok(if text {
                 respond::text(StatusCode::OK, TEXT, body)
             } else {
                 respond::json(StatusCode::OK, body)
             })
         })
+    }
+}
+
+/// What is known of a target, and who knows it.
+async fn remembered(
+    app: &App,
+    environment: &EnvironmentId,
+    identifier: &str,
+) -> (Attributes, Option<Arc<Target>>) {
+    if let Some(known) = app.parts.targets.get(environment, identifier) {
+        return (Attributes::Relay, Some(known));
+    }
+    match app.known_target(environment, identifier).await {
+        Some(known) => (Attributes::Redis, Some(known)),
+        None => (Attributes::None, None),
     }
 }
 
