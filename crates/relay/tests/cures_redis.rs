@@ -10,7 +10,7 @@ mod network;
 mod pki;
 
 use checking::{check, said, says, written};
-use ff_redis_servers::{Cluster, Redis, Sentinels};
+use ff_redis_servers::{Authority, Cluster, Options, Redis, Sentinels};
 use ff_relay::check::Finding;
 use network::terminate;
 use pki::Ca;
@@ -118,4 +118,19 @@ async fn an_authority_that_redis_alone_knows_is_asked_for() {
     let ca = written(folder.path(), &authority.pem());
     let findings = check_redis(&address, &[("REDIS_TLS_CA", &ca)]).await;
     assert_eq!(said(&findings), "");
+}
+
+#[tokio::test]
+async fn so_it_is_by_the_nodes_of_a_cluster_and_by_sentinels() {
+    let options = || Options {
+        tls: Some(Authority::new().unwrap()),
+        ..Options::default()
+    };
+    let cluster = Cluster::with(false, &options()).unwrap();
+    let findings = check_redis(&cluster.address(), &[]).await;
+    says(&findings, &["UnknownIssuer", "set REDIS_TLS_CA"]);
+    drop(cluster);
+    let sentinels = Sentinels::with(0, &options()).unwrap();
+    let findings = check_redis(&sentinels.address(), &[]).await;
+    says(&findings, &["UnknownIssuer", "set REDIS_TLS_CA"]);
 }

@@ -144,6 +144,10 @@ fn of_words(words: &str, settings: &RedisSettings, what: &str) -> String {
         _ if words.contains("cluster support disabled") => {
             "a list of addresses means a cluster, and this server is none: name one in REDIS_ADDRESS"
         }
+        // A cluster's client hands on no more than the words of what became of each node.
+        _ if words.contains("UnknownIssuer") => {
+            return tls(TlsFault::UnknownIssuer, "REDIS_TLS_CA");
+        }
         _ if words.contains("ClusterConnectionNotFound") => CLUSTER,
         _ if words.to_ascii_lowercase().contains("sentinel") => SENTINEL,
         _ if matches!(topology, Some(RedisTopology::Sentinel { .. })) => {
