@@ -10,6 +10,7 @@ pub mod explain;
 pub mod healthcheck;
 pub mod hub;
 pub mod observe;
+pub mod pem;
 pub mod proxies;
 mod recent;
 pub mod redis;

@@ -11,8 +11,8 @@ use crate::settings::{Secret, without_line_end};
 /// Nothing that is followed is larger; more is not read.
 const MOST: u64 = 4 << 20;
 
-/// What a file held when it was read, or why it could not be.
-pub type Content = Result<Vec<u8>, io::ErrorKind>;
+/// What a file held when it was read, or why it could not be, in the system's words.
+pub type Content = Result<Vec<u8>, String>;
 
 /// A set of files that belong together.
 #[derive(Debug)]
@@ -128,14 +128,13 @@ fn secret(contents: &[Content]) -> Result<Option<Secret>, String> {
 }
 
 fn read_all(paths: &[PathBuf]) -> Vec<Content> {
-    let read = |path: &PathBuf| {
+    let read = |path: &PathBuf| -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        let file = std::fs::File::open(path).map_err(|error| error.kind())?;
-        file.take(MOST)
-            .read_to_end(&mut content)
-            .map_err(|error| error.kind())?;
+        let file = std::fs::File::open(path)?;
+        file.take(MOST).read_to_end(&mut content)?;
         Ok(content)
     };
+    let read = |path| read(path).map_err(|error| error.to_string());
     paths.iter().map(read).collect()
 }
 
@@ -170,7 +169,10 @@ mod tests {
         std::fs::write(at("..2").join("key"), "three").unwrap();
         assert_eq!(next(&mut watched).await, [Ok(b"three".to_vec())]);
         std::fs::remove_file(at("key")).unwrap();
-        assert_eq!(next(&mut watched).await, [Err(io::ErrorKind::NotFound)]);
+        assert_eq!(
+            next(&mut watched).await,
+            [Err("No such file or directory (os error 2)".to_owned())]
+        );
     }
 
     #[tokio::test]

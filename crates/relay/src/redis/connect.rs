@@ -14,7 +14,10 @@ use redis::{
 };
 
 use super::{RedisFault, trouble::Trouble};
-use crate::settings::{RedisNode, RedisServer, RedisSettings, RedisTopology, Secret};
+use crate::{
+    pem,
+    settings::{RedisNode, RedisServer, RedisSettings, RedisTopology, Secret},
+};
 
 /// Silence on a socket before the kernel asks whether the other side is there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -44,12 +47,17 @@ impl Connector {
         let server = settings.server.clone();
         let server = server.ok_or("REDIS_ADDRESS is not set")?;
         let certificates = match &settings.ca {
-            Some(path) => Some(TlsCertificates {
-                client_tls: None,
-                root_cert: Some(fs::read(path).map_err(|error| {
-                    format!("REDIS_TLS_CA: {} cannot be read: {error}", path.display())
-                })?),
-            }),
+            Some(path) => {
+                let fault = |reason| format!("REDIS_TLS_CA {}: {reason}", path.display());
+                let text = fs::read(path)
+                    .map_err(|error| fault(format!("{error}; it takes a readable PEM file")))?;
+                // Here, as the library would quote the file, and only once it connects.
+                pem::authorities(&text).map_err(fault)?;
+                Some(TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(pem::plain(&text).into_owned()),
+                })
+            }
             None => None,
         };
         Ok(Self {

@@ -10,6 +10,8 @@ use super::{
     wiring::{self, TargetSinks},
 };
 use crate::{
+    observe::chain,
+    pem,
     proxies::Proxies,
     redis::{Redis, RedisFault, cache::Cache, layout},
     settings::{Secret, Settings},
@@ -222,21 +224,15 @@ fn authorities(path: Option<&std::path::Path>) -> Result<Vec<reqwest::Certificat
     let Some(path) = path else {
         return Ok(Vec::new());
     };
-    let read = std::fs::read(path).map_err(|error| error.to_string());
-    let read = read.and_then(|pem| {
-        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())
-    });
-    let read = read.and_then(|found| {
-        let some = !found.is_empty();
-        some.then_some(found)
-            .ok_or_else(|| "it holds no certificate".into())
-    });
-    read.map_err(|reason: String| {
-        let path = path.display();
-        RunError::Start(format!(
-            "UPSTREAM_CA {path}: {reason}; it takes a readable PEM file"
-        ))
-    })
+    let fault =
+        |reason: String| RunError::Start(format!("UPSTREAM_CA {}: {reason}", path.display()));
+    let read = std::fs::read(path)
+        .map_err(|error| fault(format!("{error}; it takes a readable PEM file")))?;
+    let found = pem::authorities(&read).map_err(fault)?;
+    let found = found
+        .iter()
+        .map(|der| reqwest::Certificate::from_der(der).map_err(|error| fault(chain(&error))));
+    found.collect()
 }
 
 fn intervals(settings: &Settings, tuning: &Tuning) -> Intervals {

@@ -11,15 +11,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    RootCertStore, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier,
+    sign::CertifiedKey,
 };
 use tokio_rustls::TlsAcceptor;
 use x509_cert::{Certificate, der::Decode};
 
 use crate::{
     observe::metrics::Metrics,
+    pem,
     settings::TlsSettings,
     watch::{Content, Watched},
 };
@@ -27,10 +27,13 @@ use crate::{
 /// Days before the end of a certificate from which on it is told, once each.
 const TOLD_DAYS: [u64; 6] = [30, 14, 7, 3, 1, 0];
 const DAY: u64 = 86_400;
+/// What `ring` signs with.
+const UNSUPPORTED: &str = "a key of this kind cannot sign here; it takes RSA of 2048 to 4096 bits, ECDSA \
+                           on P-256 or P-384, or Ed25519";
 
 /// Why a set of files cannot serve.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} {path}: {reason}; it takes a readable PEM file")]
+#[error("{name} {path}: {reason}")]
 pub struct TlsError {
     name: &'static str,
     path: String,
@@ -147,18 +150,27 @@ fn serving(settings: &TlsSettings, contents: &[Content]) -> Result<Serving, TlsE
     let [cert, key, client_ca @ ..] = contents else {
         return Err(fault("TLS_CERT", &settings.cert, &"was not read"));
     };
-    let chain = certificates("TLS_CERT", &settings.cert, cert)?;
+    let of_cert = |error: &dyn fmt::Display| fault("TLS_CERT", &settings.cert, error);
+    let chain = pem::certificates(content("TLS_CERT", &settings.cert, cert)?);
+    let chain = chain.map_err(|error| of_cert(&error))?;
     let not_after = chain.iter().filter_map(not_after).min();
     let key = content("TLS_KEY", &settings.key, key)?;
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| fault("TLS_KEY", &settings.key, &error))?;
+    let key = pem::private_key(key).map_err(|error| fault("TLS_KEY", &settings.key, &error))?;
     // 1.2 and 1.3 are all that rustls knows.
     let builder = ServerConfig::builder();
+    let provider = builder.crypto_provider().key_provider;
+    let signing = provider.load_private_key(key.clone_key());
+    let signing = signing.map_err(|_| fault("TLS_KEY", &settings.key, &UNSUPPORTED))?;
+    let is_of = |certificate: &CertificateDer<'static>| {
+        let alone = CertifiedKey::new(vec![certificate.clone()], signing.clone());
+        !matches!(alone.keys_match(), Err(rustls::Error::InconsistentKeys(_)))
+    };
     let builder = match (&settings.client_ca, client_ca.first()) {
         (Some(path), Some(ca)) => {
             let of_ca = |error: &dyn fmt::Display| fault("TLS_CLIENT_CA", path, error);
+            let ca = content("TLS_CLIENT_CA", path, ca)?;
             let mut roots = RootCertStore::empty();
-            for certificate in certificates("TLS_CLIENT_CA", path, ca)? {
+            for certificate in pem::authorities(ca).map_err(|error| of_ca(&error))? {
                 roots.add(certificate).map_err(|error| of_ca(&error))?;
             }
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
@@ -169,14 +181,18 @@ fn serving(settings: &TlsSettings, contents: &[Content]) -> Result<Serving, TlsE
         _ => builder.with_no_client_auth(),
     };
     let mut config = builder
-        .with_single_cert(chain, key)
+        .with_single_cert(chain.clone(), key)
         .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) if chain.iter().any(is_of) => of_cert(
+                &"its chain is in the wrong order: the server's own certificate comes first, then \
+                  the one that issued it, and so on",
+            ),
             rustls::Error::InconsistentKeys(_) => fault(
                 "TLS_KEY",
                 &settings.key,
                 &"it is not the key of the certificate in TLS_CERT",
             ),
-            error => fault("TLS_CERT", &settings.cert, &error),
+            error => of_cert(&error),
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Serving {
@@ -191,22 +207,15 @@ fn not_after(certificate: &CertificateDer<'static>) -> Option<u64> {
     Some(end.to_unix_duration().as_secs())
 }
 
-fn certificates(
-    name: &'static str,
-    path: &Path,
-    held: &Content,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = content(name, path, held)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = certificates.map_err(|error| fault(name, path, &error))?;
-    if certificates.is_empty() {
-        return Err(fault(name, path, &"it holds no certificate"));
-    }
-    Ok(certificates)
-}
-
 fn content<'a>(name: &'static str, path: &Path, held: &'a Content) -> Result<&'a [u8], TlsError> {
-    held.as_deref().map_err(|error| fault(name, path, error))
+    let held = held.as_deref();
+    held.map_err(|error| {
+        fault(
+            name,
+            path,
+            &format!("{error}; it takes a readable PEM file"),
+        )
+    })
 }
 
 fn fault(name: &'static str, path: &Path, reason: &dyn fmt::Display) -> TlsError {

@@ -26,6 +26,7 @@ use crate::{
         chain,
         logs::{Throttle, Word},
     },
+    pem,
     proxies::Proxies,
     settings::{TraceProtocol, TraceSettings},
 };
@@ -83,22 +84,22 @@ impl Exporter {
             proxies.apply(client)
         };
         if let Some(path) = &settings.certificate {
-            let found = Certificate::from_pem_bundle(&pem("CERTIFICATE", path)?);
-            let found = found.map_err(|error| unusable("CERTIFICATE", path, &chain(&error)))?;
-            if found.is_empty() {
-                return Err(unusable(
-                    "CERTIFICATE",
-                    path,
-                    "there is no certificate in it",
-                ));
+            let fault = |reason: String| unusable("CERTIFICATE", path, &reason);
+            let found = pem::authorities(&read("CERTIFICATE", path)?).map_err(fault)?;
+            for der in found {
+                let root = Certificate::from_der(&der).map_err(|error| fault(chain(&error)))?;
+                client = client.tls_certs_merge([root]);
             }
-            client = client.tls_certs_merge(found);
         }
         if let Some((certificate, key)) = &settings.identity {
-            let mut both = pem("CLIENT_KEY", key)?;
+            let mut both = read("CLIENT_KEY", key)?;
+            pem::private_key(&both).map_err(|reason| unusable("CLIENT_KEY", key, &reason))?;
+            let shown = read("CLIENT_CERTIFICATE", certificate)?;
+            pem::certificates(&shown)
+                .map_err(|reason| unusable("CLIENT_CERTIFICATE", certificate, &reason))?;
             both.push(b'\n');
-            both.extend(pem("CLIENT_CERTIFICATE", certificate)?);
-            let identity = Identity::from_pem(&both);
+            both.extend(shown);
+            let identity = Identity::from_pem(&pem::plain(&both));
             // Which of the two it is, it does not say; its text holds neither.
             let identity = identity.map_err(|error| unusable("CLIENT_KEY", key, &chain(&error)))?;
             client = client.identity(identity);
@@ -322,7 +323,7 @@ async fn grpc_outcome(answer: reqwest::Response) -> Result<Rejected, Failure> {
     }
 }
 
-fn pem(name: &str, path: &Path) -> Result<Vec<u8>, String> {
+fn read(name: &str, path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| unusable(name, path, &error.to_string()))
 }
 
