@@ -103,7 +103,14 @@ async fn run(command: Command) -> ExitCode {
     match Box::pin(ended).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the relay cannot go on");
+            // Faults of files are a line each, and a line of the log has none within.
+            let text = error.to_string();
+            let mut lines = text.lines();
+            let error = lines.next().unwrap_or_default();
+            for fault in lines {
+                tracing::error!("{fault}");
+            }
+            tracing::error!(error, "the relay cannot go on");
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,7 @@ mod common;
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -239,5 +240,111 @@ async fn what_an_edit_at_fault_should_replace_ages_and_the_rest_does_not() {
     eventually("it is confirmed again", async || relay.age("e").await < 0.5).await;
     assert_eq!(relay.fault().await, "");
     assert_eq!(relay.metric("ff_proxy_source_failed").await, 0);
+    relay.stop().await;
+}
+
+/// A link to a volume that is away: the environment is out of reach, which is not gone.
+#[tokio::test]
+async fn an_environment_that_is_out_of_reach_stays_and_is_told() {
+    let directory = Directory::new();
+    let volume = tempfile::tempdir().unwrap();
+    let far = volume.path().join("env-far");
+    fs::rename(directory.put("env-far", "far", 1), &far).unwrap();
+    let link = directory.path().join("env-far");
+    symlink(&far, &link).unwrap();
+    let relay = directory.serve().await;
+    let token = relay.token("far").await;
+    let mut stream = relay.stream(&token, "far").await;
+    let away = volume.path().join("away");
+    for loops in [false, true] {
+        fs::rename(&far, &away).unwrap();
+        if loops {
+            symlink("env-far", &far).unwrap();
+        }
+        // Something that wakes it: nothing tells of a volume that goes.
+        directory.edit("segments.json", &json!([]));
+        eventually("it is told", async || !relay.fault().await.is_empty()).await;
+        let said = relay.fault().await;
+        let expected = format!("{}: it cannot be read: ", link.display());
+        assert!(said.starts_with(&expected), "{said}");
+        // Longer than what is gone has to be gone for.
+        tokio::time::sleep(BY_EVENTS.gone * 2).await;
+        directory.edit("segments.json", &json!([]));
+        tokio::time::sleep(BY_EVENTS.gone * 2).await;
+        assert_eq!(relay.flags("far", &token).await, json!([with_map(1)]));
+        if loops {
+            fs::remove_file(&far).unwrap();
+        }
+        fs::rename(&away, &far).unwrap();
+        directory.edit("segments.json", &json!([]));
+        eventually("all is well", async || relay.fault().await.is_empty()).await;
+    }
+    // The entry itself: that is a removal.
+    fs::remove_file(link).unwrap();
+    stream.ended().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_stops_at_an_environment_that_is_out_of_reach() {
+    let directory = Directory::new();
+    let (one, two) = (
+        directory.path().join("env-one"),
+        directory.path().join("env-two"),
+    );
+    symlink("/nowhere/to/be/found", &one).unwrap();
+    symlink("/nowhere/to/be/found", &two).unwrap();
+    let (relay, printed) = directory.serve_as_process();
+    assert!(relay.ended.await.unwrap().is_err());
+    let ended = async || printed.says("the relay cannot go on");
+    eventually("the reason", ended).await;
+    let said = printed.text();
+    for path in [one, two] {
+        let told = format!(
+            "{}: it cannot be read: the link leads nowhere",
+            path.display()
+        );
+        let mut lines = said.lines().filter(|line| line.contains(&told));
+        assert!(
+            lines.next().is_some_and(|line| !line.contains("\\n")),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_folder_without_files_is_waited_for() {
+    let directory = Directory::new();
+    let (there, aside) = (
+        directory.path().join("env-e"),
+        directory.path().join("aside"),
+    );
+    fs::rename(&there, &aside).unwrap();
+    fs::create_dir(&there).unwrap();
+    let tuning = Tuning {
+        offline: BY_EVENTS,
+        ..tuning()
+    };
+    let relay = start("http://127.0.0.1:9", "", &directory.settings(), tuning).await;
+    eventually("it is told", async || {
+        relay.fault().await.contains("none of the files")
+    })
+    .await;
+    assert_eq!(relay.status("/readyz", None).await, 503);
+    for name in ["auth_config.json", "feature_config.json"] {
+        fs::rename(aside.join(name), there.join(name)).unwrap();
+    }
+    relay.ready().await;
+    relay.token("key").await;
+    eventually("all is well", async || relay.fault().await.is_empty()).await;
+    // One that comes while others are served, and goes again.
+    let other = directory.path().join("env-other");
+    fs::create_dir(&other).unwrap();
+    eventually("it is told", async || {
+        relay.fault().await.contains("env-other holds none")
+    })
+    .await;
+    fs::remove_dir(&other).unwrap();
+    eventually("all is well", async || relay.fault().await.is_empty()).await;
     relay.stop().await;
 }

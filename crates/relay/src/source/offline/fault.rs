@@ -1,6 +1,6 @@
 //! What is wrong with a file of the directory, and where: path, line, column and field.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 /// One thing that is wrong with a file. It quotes nothing of a file of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,18 @@ pub struct FileFault {
     pub field: String,
     /// What is wrong.
     pub reason: String,
+}
+
+impl FileFault {
+    /// A file or folder that cannot be read.
+    pub(super) fn unreadable(path: PathBuf, error: &io::Error) -> Self {
+        Self {
+            path,
+            place: None,
+            field: String::new(),
+            reason: format!("it cannot be read: {error}"),
+        }
+    }
 }
 
 impl fmt::Display for FileFault {

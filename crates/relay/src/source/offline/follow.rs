@@ -28,7 +28,7 @@ pub struct Follower {
     pub(super) source: Offline,
     /// What files looked like when they were last loaded, or found at fault.
     known: HashMap<EnvironmentId, Print>,
-    /// Environments whose files are all gone.
+    /// Environments whose files are all gone, or out of reach: loaded anew once they are back.
     lost: HashSet<EnvironmentId>,
     /// What went missing, what it looked like then, and when.
     missing: HashMap<EnvironmentId, (Option<Print>, Instant)>,
@@ -143,6 +143,7 @@ impl Follower {
             }
         };
         self.reports.settled(&About::Directory);
+        self.forget_absent(&found);
         let now = Instant::now();
         let removed = self.removed(&found, now);
         let present: HashSet<_> = found.keys().cloned().collect();
@@ -211,8 +212,21 @@ impl Follower {
     /// in a moment.
     fn is_news(&mut self, folder: &Folder, print: &Print, now: Instant) -> bool {
         let id = &folder.id;
-        let Some(known) = self.known.get(id) else {
+        if print.is_out_of_reach() {
+            // Reading tells why.
+            self.missing.remove(id);
+            self.lost.insert(id.clone());
             return true;
+        }
+        let Some(known) = self.known.get(id) else {
+            if !print.is_empty() {
+                return true;
+            }
+            // A folder that is being filled has a moment.
+            if self.stays_missing(id, Some(print), now) {
+                self.report_unfilled(folder);
+            }
+            return false;
         };
         if known == print {
             self.missing.remove(id);
@@ -229,6 +243,19 @@ impl Follower {
             return false;
         }
         !print.lacks_some_of(known) || self.stays_missing(id, Some(print), now)
+    }
+
+    /// What never was served and is not there any more is nothing to tell of.
+    fn forget_absent(&mut self, found: &BTreeMap<EnvironmentId, (Folder, Print)>) {
+        let known = &self.known;
+        let concerns = |id: &EnvironmentId| known.contains_key(id) || found.contains_key(id);
+        self.missing.retain(|id, _| concerns(id));
+        self.lost.retain(concerns);
+        for id in self.reports.environments() {
+            if !(self.known.contains_key(&id) || found.contains_key(&id)) {
+                self.reports.settled(&About::Environment(id));
+            }
+        }
     }
 
     /// The environments whose folders are gone for good.
@@ -331,6 +358,17 @@ impl Follower {
             self.known.insert(id.clone(), print);
         }
         self.reports.report(About::Environment(id), lines(faults));
+    }
+
+    /// A folder that is there before its files are: a mount that is still to come.
+    pub(super) fn report_unfilled(&mut self, folder: &Folder) {
+        let path = folder.path.display();
+        let text = format!(
+            "{path} holds none of the files of an environment yet ({}); waiting for them",
+            load::FILES.join(", ")
+        );
+        let about = About::Environment(folder.id.clone());
+        self.reports.report(about, text);
     }
 
     fn report_lost(&mut self, how: &str) {

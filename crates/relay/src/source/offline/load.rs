@@ -2,7 +2,8 @@
 //! fault with its path, line, column and field. Contract: offline.md.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -42,7 +43,8 @@ pub struct Folder {
     pub path: PathBuf,
 }
 
-/// The folders of environments in a directory, by identifier; links are followed.
+/// The folders of environments in a directory, by identifier; links are followed. One that cannot be
+/// looked at (a link to a volume that is away, a lost mount) is among them: it is there, and not gone.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -60,7 +62,12 @@ pub(super) fn folders_and_others(directory: &Path) -> io::Result<(Vec<Folder>, V
         let Some(rest) = name.as_encoded_bytes().strip_prefix(FOLDER.as_bytes()) else {
             continue;
         };
-        if !path.is_dir() {
+        let is_folder = match look_at(&path) {
+            Ok(Some(found)) => found.is_dir(),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        if !is_folder {
             continue;
         }
         match std::str::from_utf8(rest)
@@ -77,6 +84,21 @@ pub(super) fn folders_and_others(directory: &Path) -> io::Result<(Vec<Folder>, V
     folders.sort_by(|one, other| one.id.cmp(&other.id));
     others.sort();
     Ok((folders, others))
+}
+
+/// What a path leads to; `None`: there is nothing of that name.
+///
+/// # Errors
+/// It cannot be looked at. A link that leads nowhere is not a missing file: its target is about to come.
+pub(super) fn look_at(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
+            Ok(_) => Err(io::Error::other("the link leads nowhere")),
+            Err(_) => Ok(None),
+        },
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an environment can be called so: by a UUID, or what people write in its place. A copy
@@ -107,6 +129,10 @@ pub fn environment(
     held: Option<&Environment>,
     and_rules: bool,
 ) -> Result<Loaded, Vec<FileFault>> {
+    // Its files would be missing, and missing files are empty lists.
+    if let Err(error) = look_at(&folder.path) {
+        return Err(vec![FileFault::unreadable(folder.path.clone(), &error)]);
+    }
     let mut faults = Vec::new();
     let mut doubts = Doubts::default();
     let mut file = |name: &str| {

@@ -126,8 +126,10 @@ impl Offline {
         let mut follower = Follower::new(self);
         loop {
             let found = follower.scan().await?;
-            let all: Vec<_> = found.into_values().collect();
-            let look = follower.read(all).await?;
+            let is_empty = found.is_empty();
+            let (unfilled, filled): (Vec<_>, Vec<_>) =
+                found.into_values().partition(|(_, print)| print.is_empty());
+            let look = follower.read(filled).await?;
             if look.moved {
                 sleep(follower.source.paces.quiet).await;
                 continue;
@@ -145,7 +147,10 @@ impl Offline {
             if !faults.is_empty() {
                 return Err(LoadError::Faults(faults));
             }
-            if environments.is_empty() {
+            for (folder, _) in &unfilled {
+                follower.report_unfilled(folder);
+            }
+            if is_empty {
                 let directory = follower.source.directory.display().to_string();
                 let text = format!(
                     "CONFIG_DIR {directory} holds no environment yet (a folder env-<id>); waiting for one"

@@ -43,9 +43,21 @@ impl Reports {
         if self.reported.get(&about) == Some(&text) {
             return;
         }
-        tracing::error!(environment = about.environment(), "{text}");
+        // A line of the log for each: it has none within one.
+        for line in text.lines() {
+            tracing::error!(environment = about.environment(), "{line}");
+        }
         self.reported.insert(about, text);
         self.tell();
+    }
+
+    /// The environments of which something was reported.
+    pub(super) fn environments(&self) -> Vec<EnvironmentId> {
+        let of = |about: &About| match about {
+            About::Environment(id) => Some(id.clone()),
+            _ => None,
+        };
+        self.reported.keys().filter_map(of).collect()
     }
 
     /// What was wrong is not any more.

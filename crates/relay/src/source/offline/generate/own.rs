@@ -75,7 +75,8 @@ pub(super) fn survey(directory: &Path, is_written: impl Fn(&str) -> bool) -> io:
             why => {
                 survey.is_ours_alone = false;
                 // Other names are served by nobody.
-                if is_identifier(id) && path.is_dir() {
+                let is_served = fs::metadata(&path).map_or(true, |found| found.is_dir());
+                if is_identifier(id) && is_served {
                     let why = why.unwrap_or_default();
                     survey.left.push(Foreign { path, why });
                 }

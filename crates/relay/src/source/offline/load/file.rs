@@ -17,6 +17,7 @@ use super::{
     doubts::{self, Doubts},
     field,
     keys::{Listing, Place},
+    look_at,
 };
 use crate::{
     source::offline::fault::{Cursor, FileFault, place_of, within, without_place},
@@ -38,13 +39,18 @@ const IDENTIFIER: &str = "identifier";
 pub(super) struct File {
     path: PathBuf,
     text: String,
+    is_missing: bool,
 }
 
 impl File {
     pub(super) fn read(path: PathBuf) -> Result<Self, FileFault> {
         match read(&path) {
             Ok(Some(bytes)) => match String::from_utf8(bytes) {
-                Ok(text) => Ok(Self { path, text }),
+                Ok(text) => Ok(Self {
+                    path,
+                    text,
+                    is_missing: false,
+                }),
                 Err(error) => Err(FileFault {
                     place: Some(place_of(error.as_bytes(), error.utf8_error().valid_up_to())),
                     path,
@@ -55,13 +61,9 @@ impl File {
             Ok(None) => Ok(Self {
                 path,
                 text: "[]".into(),
+                is_missing: true,
             }),
-            Err(error) => Err(FileFault {
-                path,
-                place: None,
-                field: String::new(),
-                reason: format!("it cannot be read: {error}"),
-            }),
+            Err(error) => Err(FileFault::unreadable(path, &error)),
         }
     }
 
@@ -108,6 +110,10 @@ impl File {
         }
         // The end of a path that was not read yet is `?`; `.` is the whole.
         let field = field.trim_end_matches(['.', '?']).to_owned();
+        if self.text().trim().is_empty() {
+            let reason = "it is empty; a list of nothing is `[]`";
+            return self.fault((1, 1), field, reason.into());
+        }
         let place = (error.line().max(1), error.column().max(1));
         self.fault(place, field, without_place(error))
     }
@@ -124,6 +130,14 @@ impl File {
 
     /// The SDK keys, each with its place.
     pub(super) fn keys(&self, doubts: &mut Doubts) -> Result<Listing, FileFault> {
+        if self.is_missing {
+            doubts.note(|| FileFault {
+                path: self.path.clone(),
+                place: None,
+                field: String::new(),
+                reason: "it is not there, so no SDK can authenticate to this environment".into(),
+            });
+        }
         let mut listing = Listing::new(self.path.clone());
         let mut cursor = Cursor::new(self.text().as_bytes());
         for (position, item) in self.items()?.into_iter().enumerate() {
@@ -302,16 +316,8 @@ fn name_of(item: &RawValue, domain: Domain) -> (Option<String>, Result<(), Parse
 
 /// A file's bytes; `None`: it is not there.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        // A link that leads nowhere is not a missing file: its target is about to come.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return match fs::symlink_metadata(path) {
-                Ok(_) => Err(io::Error::other("the link leads nowhere")),
-                Err(_) => Ok(None),
-            };
-        }
-        Err(error) => return Err(error),
+    let Some(metadata) = look_at(path)? else {
+        return Ok(None);
     };
     // Opening a pipe would wait for a writer.
     if !metadata.is_file() {

@@ -44,6 +44,11 @@ fn what_is_there_is_loaded_and_what_is_not_is_empty() {
     let empty = load(&[]).unwrap();
     assert!(empty.prepared.flags.unwrap().list().is_empty());
     assert_eq!(empty.prepared.keys, Some(Vec::new()));
+    let doubt = lines(&empty.doubts.told);
+    assert!(
+        doubt.contains("auth_config.json: it is not there, so no SDK"),
+        "{doubt}"
+    );
 }
 
 #[test]
@@ -86,7 +91,7 @@ fn faults_name_file_line_column_and_field() {
         (
             GROUPS,
             String::new(),
-            "segments.json, line 1, column 1: EOF while parsing a value",
+            "segments.json, line 1, column 1: it is empty; a list of nothing is `[]`",
         ),
         (
             TARGETS,
@@ -153,11 +158,24 @@ fn what_is_not_a_file_is_no_trap() {
     let path = directory.path().join("env-e");
     fs::create_dir_all(path.join(FLAGS)).unwrap();
     std::os::unix::fs::symlink("nowhere", path.join(GROUPS)).unwrap();
+    // Its files would be missing, and so its lists empty.
+    std::os::unix::fs::symlink("nowhere", directory.path().join("env-far")).unwrap();
+    std::os::unix::fs::symlink("env-loop", directory.path().join("env-loop")).unwrap();
     let folders = folders(directory.path()).unwrap();
-    let faults = environment(&folders[0], None, false).err().unwrap();
-    let text = lines(&faults);
+    let faults = |at: usize| lines(&environment(&folders[at], None, false).err().unwrap());
+    let text = faults(0);
     assert!(
         text.contains("it is not a file") && text.contains("leads nowhere"),
+        "{text}"
+    );
+    let text = faults(1);
+    assert!(
+        text.ends_with("env-far: it cannot be read: the link leads nowhere"),
+        "{text}"
+    );
+    let text = faults(2);
+    assert!(
+        text.contains("env-loop: it cannot be read: Too many levels"),
         "{text}"
     );
 }
@@ -213,10 +231,10 @@ fn what_is_hardly_meant_so_is_told_and_loaded() {
     }
     assert_eq!(told.len(), expected.len(), "{told:#?}");
     assert!(!told[0].contains("hunter2"));
-    let fine = load(&[(FLAGS, &format!("[{FLAG}]"))]).unwrap();
+    let fine = load(&[(FLAGS, &format!("[{FLAG}]")), (KEYS, "[]")]).unwrap();
     assert!(fine.doubts.told.is_empty(), "{:?}", fine.doubts);
     let many = vec!["{}"; 1_000].join(",");
-    let many = load(&[(TARGETS, &format!("[{many}]"))]).unwrap();
+    let many = load(&[(TARGETS, &format!("[{many}]")), (KEYS, "[]")]).unwrap();
     assert_eq!((many.doubts.told.len(), many.doubts.more), (20, 980));
 }
 
