@@ -1,9 +1,10 @@
-//! Writes a directory that offline mode serves, so that no reader and no crash ever sees half of
-//! it: everything is written beside what is there, synced to disk, and then exchanged for it in one
-//! step (offline.md).
+//! Writes a directory that offline mode serves, so that no relay and no crash ever takes half of it for
+//! the whole: everything is written beside what is there and synced to disk before anything is exchanged
+//! (offline.md).
 //!
-//! The step is one for the whole directory where that can be: it is not where the directory is a
-//! mount or holds files of others. Then it is one for each environment, under a [`mark`].
+//! A directory that is not there yet is put in its place in one step. One that is stays the same
+//! directory, as it may be mounted elsewhere (a container's volume is): its environments are exchanged
+//! within it, under a [`mark`].
 
 use std::{
     fs, io,
@@ -29,15 +30,19 @@ use crate::state::{
 
 mod files;
 mod own;
+mod rights;
 
 use files::{sync, write_environment};
 pub use own::Foreign;
 use own::{clean, remove, survey};
+use rights::Likeness;
 
 /// Half-written folders of ours end so, followed by the number of the process.
 const UNFINISHED: &str = ".ff-relay-unfinished-";
 /// And so, behind that, what was taken from its place where there is no exchange in one step.
 const FORMER: &str = ".former";
+/// More links than this, one behind another, lead in a circle.
+const MOST_LINKS: usize = 40;
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -48,7 +53,7 @@ pub struct Written {
     pub removed: Vec<EnvironmentId>,
     /// Folders that offline mode takes for environments, and that were not made by this.
     pub left: Vec<Foreign>,
-    /// The directory was exchanged as a whole, and not by environment.
+    /// The directory was not there, and came as a whole.
     pub at_once: bool,
 }
 
@@ -121,8 +126,10 @@ pub fn write(
     if let Some(odd) = environments.iter().find(|e| !is_identifier(e.id.as_str())) {
         return Err(WriteError::Name(odd.id.clone()));
     }
-    // Through a link: what it leads to is exchanged, and not the link.
-    let directory = &fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    let directory = &resolved(directory)?;
+    if let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) {
+        clean(or_here(parent), &format!(".{}", name.to_string_lossy()));
+    }
     let is_written = |id: &str| environments.iter().any(|e| e.id.as_str() == id);
     let survey = survey(directory, is_written).map_err(|error| fault(directory, error))?;
     if !survey.in_the_way.is_empty() {
@@ -134,8 +141,10 @@ pub fn write(
         origin,
         course,
     };
-    let at_once = survey.is_ours_alone && run.exchange_whole()?;
-    if !at_once {
+    let at_once = !directory.exists();
+    if at_once {
+        run.make()?;
+    } else {
         run.exchange_each(&survey.removed, exchange)?;
     }
     Ok(Written {
@@ -175,63 +184,37 @@ impl Run<'_> {
                 Ok(())
             }
         };
+        let likeness = Likeness::of(self.directory);
         for (written, environment) in (1..).zip(self.environments) {
             go_on()?;
             let new = place(&environment.id);
-            fs::create_dir(&new).map_err(|error| fault(&new, error))?;
             let before = self.directory.join(folder_name(&environment.id));
-            write_environment(&new, &before, environment, self.origin)?;
+            let like = likeness.for_folder(&before);
+            write_environment(&new, &before, &like, environment, self.origin)?;
             (self.course.wrote)(written);
         }
         go_on()
     }
 
-    /// Exchanges the directory as a whole; `false`: that cannot be done here, and nothing was done.
-    fn exchange_whole(&self) -> Result<bool, WriteError> {
+    /// Makes the directory, which is not there: it comes as a whole.
+    fn make(&self) -> Result<(), WriteError> {
         let directory = self.directory;
         let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
-            return Ok(false);
+            let error = io::Error::from(io::ErrorKind::NotFound);
+            return Err(fault(directory, error));
         };
-        let parent = if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        };
-        if !directory.exists() {
-            fs::create_dir_all(parent).map_err(|error| fault(parent, error))?;
-        }
-        clean(parent, &format!(".{}", name.to_string_lossy()));
+        let parent = or_here(parent);
+        fs::create_dir_all(parent).map_err(|error| fault(parent, error))?;
         let new = unfinished(parent, &name.to_string_lossy());
-        if fs::create_dir(&new).is_err() {
-            // Beside it there is no room: a mount, or a parent that is not ours.
-            return Ok(false);
-        }
-        let written = self
+        fs::create_dir(&new).map_err(|error| fault(directory, error))?;
+        let made = self
             .write_each(|id| new.join(folder_name(id)))
-            .and_then(|()| keep_mode(directory, &new))
-            .and_then(|()| sync(&new));
-        let exchanged = match written {
-            Ok(()) => exchange(&new, directory),
-            Err(error) => {
-                remove(&new);
-                return Err(error);
-            }
-        };
-        match exchanged {
-            Ok(()) => {}
-            Err(error) => {
-                remove(&new);
-                // A mount cannot be renamed.
-                return if is_mount(&error) {
-                    Ok(false)
-                } else {
-                    Err(fault(directory, error))
-                };
-            }
-        }
-        sync(parent)?;
+            .and_then(|()| sync(&new))
+            .and_then(|()| exchange(&new, directory).map_err(|error| fault(directory, error)));
+        // What is in its place where another run was faster, or all of it.
         remove(&new);
-        Ok(true)
+        made?;
+        sync(parent)
     }
 
     /// Exchanges environment by environment: all are written before the first is exchanged. Whenever
@@ -242,7 +225,6 @@ impl Run<'_> {
         mut exchange: impl FnMut(&Path, &Path) -> io::Result<()>,
     ) -> Result<(), WriteError> {
         let (directory, environments) = (self.directory, self.environments);
-        fs::create_dir_all(directory).map_err(|error| fault(directory, error))?;
         clean(directory, &format!(".{FOLDER}"));
         let place = |id: &EnvironmentId| {
             let name = folder_name(id);
@@ -254,6 +236,9 @@ impl Run<'_> {
             }
             return Err(error);
         }
+        // Runs that meet take turns. Where there are no locks they are not made to.
+        let turn = fs::File::open(directory);
+        let _ = turn.as_ref().map(fs::File::lock);
         // On disk before the first environment is exchanged, and until the last one is.
         mark::set(directory).map_err(|error| fault(directory, error))?;
         sync(directory)?;
@@ -263,7 +248,10 @@ impl Run<'_> {
         }
         for id in removed {
             let (aside, old) = place(id);
-            fs::rename(&old, &aside).map_err(|error| fault(&old, error))?;
+            match fs::rename(&old, &aside) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done.map_err(|error| fault(&old, error))?,
+            }
         }
         sync(directory)?;
         mark::clear(directory).map_err(|error| fault(directory, error))?;
@@ -296,13 +284,6 @@ fn exchange(new: &Path, old: &Path) -> io::Result<()> {
     }
 }
 
-fn is_mount(error: &io::Error) -> bool {
-    let raw = error.raw_os_error();
-    [Errno::BUSY, Errno::XDEV, Errno::ACCESS, Errno::PERM]
-        .iter()
-        .any(|errno| raw == Some(errno.raw_os_error()))
-}
-
 fn folder_name(id: &EnvironmentId) -> String {
     format!("{FOLDER}{id}")
 }
@@ -311,13 +292,38 @@ fn unfinished(parent: &Path, name: &str) -> PathBuf {
     parent.join(format!(".{name}{UNFINISHED}{}", std::process::id()))
 }
 
-/// A directory that is exchanged keeps who may read it.
-fn keep_mode(old: &Path, new: &Path) -> Result<(), WriteError> {
-    match fs::metadata(old) {
-        Ok(found) => {
-            fs::set_permissions(new, found.permissions()).map_err(|error| fault(new, error))
+/// Where a directory really is, or is to be made: what a link leads to is written, and the link stays.
+fn resolved(directory: &Path) -> Result<PathBuf, WriteError> {
+    let mut place = directory.to_owned();
+    for _ in 0..MOST_LINKS {
+        if let Ok(real) = fs::canonicalize(&place) {
+            return Ok(real);
         }
-        Err(_) => Ok(()),
+        let Ok(target) = fs::read_link(&place) else {
+            return Ok(place);
+        };
+        let parent = place.parent().map_or(Path::new("."), or_here);
+        place = parent.join(target);
+        if !place
+            .parent()
+            .is_some_and(|parent| or_here(parent).exists())
+        {
+            let why = format!(
+                "it is a link to {}, whose folder is not there; is its volume away?",
+                place.display()
+            );
+            return Err(fault(directory, io::Error::other(why)));
+        }
+    }
+    Err(fault(directory, io::Error::other("it is a link to itself")))
+}
+
+/// A parent of a relative path may be called nothing.
+fn or_here(parent: &Path) -> &Path {
+    if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
     }
 }
 

@@ -45,5 +45,9 @@ pub(super) fn set(directory: &Path) -> io::Result<()> {
 
 /// Takes the mark away.
 pub(super) fn clear(directory: &Path) -> io::Result<()> {
-    fs::remove_file(directory.join(NAME))
+    match fs::remove_file(directory.join(NAME)) {
+        // Another run was here.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }

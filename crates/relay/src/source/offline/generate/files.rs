@@ -1,8 +1,15 @@
 //! The files of one environment, as they are written.
 
-use std::{fmt::Write as _, fs, io::Write as _, path::Path, time::SystemTime};
+use std::{
+    fmt::Write as _,
+    fs::{self, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    time::SystemTime,
+};
 
-use super::{Summary, WriteError, fault, own::README, summary};
+use super::{Summary, WriteError, fault, own::README, rights::Like, summary};
 use crate::{
     source::offline::load::{FLAGS, GROUPS, KEYS, TARGETS, some_targets},
     state::{
@@ -12,11 +19,12 @@ use crate::{
     },
 };
 
-/// Writes an environment into a folder that is there. `before` is the folder whose place it takes: the
+/// Writes an environment into a folder, which it makes. `before` is the folder whose place it takes: the
 /// targets there are people's own, as runs write none.
 pub(super) fn write_environment(
     folder: &Path,
     before: &Path,
+    like: &Like<'_>,
     environment: &Prepared,
     origin: &str,
 ) -> Result<(), WriteError> {
@@ -33,12 +41,16 @@ pub(super) fn write_environment(
     };
     let flags = texts(environment.flags.as_deref().map(FlagSet::list));
     let groups = texts(environment.groups.as_deref().map(GroupSet::list));
-    write_file(folder, KEYS, &array(&keys))?;
-    write_file(folder, FLAGS, &array(&flags))?;
-    write_file(folder, GROUPS, &array(&groups))?;
+    let of_folder = |error| fault(folder, error);
+    let default = make_private(folder).map_err(of_folder)?;
+    let write_file = |name: &str, text: &str| write_file(&folder.join(name), text, like);
+    write_file(KEYS, &array(&keys))?;
+    write_file(FLAGS, &array(&flags))?;
+    write_file(GROUPS, &array(&groups))?;
     let targets = some_targets(before.join(TARGETS)).map_err(WriteError::Targets)?;
-    write_file(folder, TARGETS, targets.as_deref().unwrap_or("[]\n"))?;
-    write_file(folder, README, &readme(environment, origin))?;
+    write_file(TARGETS, targets.as_deref().unwrap_or("[]\n"))?;
+    write_file(README, &readme(environment, origin))?;
+    like.give_folder(folder, default).map_err(of_folder)?;
     sync(folder)
 }
 
@@ -79,14 +91,23 @@ files here: it stops at what it did not write.
     text
 }
 
-fn write_file(folder: &Path, name: &str, text: &str) -> Result<(), WriteError> {
-    let path = folder.join(name);
+/// Makes a folder that nobody else reads while its files have yet to get their rights; the mode that it
+/// would have.
+fn make_private(folder: &Path) -> io::Result<u32> {
+    fs::create_dir(folder)?;
+    let default = fs::metadata(folder)?.mode();
+    fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    Ok(default)
+}
+
+fn write_file(path: &Path, text: &str, like: &Like<'_>) -> Result<(), WriteError> {
     let write = || {
-        let mut file = fs::File::create(&path)?;
+        let mut file = fs::File::create(path)?;
         file.write_all(text.as_bytes())?;
+        like.give_file(path)?;
         file.sync_all()
     };
-    write().map_err(|error| fault(&path, error))
+    write().map_err(|error| fault(path, error))
 }
 
 pub(super) fn sync(folder: &Path) -> Result<(), WriteError> {

@@ -36,16 +36,11 @@ pub(super) struct Survey {
     pub(super) left: Vec<Foreign>,
     /// What is in the place of an environment that is to be written.
     pub(super) in_the_way: Vec<Foreign>,
-    /// There is nothing of others.
-    pub(super) is_ours_alone: bool,
 }
 
 /// Looks at the directory; `is_written` are the environments that are to be there.
 pub(super) fn survey(directory: &Path, is_written: impl Fn(&str) -> bool) -> io::Result<Survey> {
-    let mut survey = Survey {
-        is_ours_alone: true,
-        ..Survey::default()
-    };
+    let mut survey = Survey::default();
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(survey),
@@ -56,7 +51,6 @@ pub(super) fn survey(directory: &Path, is_written: impl Fn(&str) -> bool) -> io:
         let (name, path) = (entry.file_name(), entry.path());
         let id = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
         let Some(id) = id else {
-            survey.is_ours_alone = false;
             continue;
         };
         let foreign =
@@ -73,7 +67,6 @@ pub(super) fn survey(directory: &Path, is_written: impl Fn(&str) -> bool) -> io:
         match foreign.or_else(by_hand) {
             None if is_identifier(id) => survey.removed.push(EnvironmentId::from(id)),
             why => {
-                survey.is_ours_alone = false;
                 // Other names are served by nobody.
                 let is_served = fs::metadata(&path).map_or(true, |found| found.is_dir());
                 if is_identifier(id) && is_served {

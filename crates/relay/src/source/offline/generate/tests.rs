@@ -4,9 +4,11 @@ use serde_json::value::RawValue;
 
 use super::*;
 use crate::{
-    source::offline::load,
+    source::offline::{load, scan::scan},
     state::{KeyHash, prepare},
 };
+
+mod place;
 
 fn prepared(id: &str, version: usize) -> Prepared {
     let id = EnvironmentId::from(id);
@@ -56,7 +58,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_directory_is_exchanged_as_a_whole() {
+fn a_directory_comes_as_a_whole_and_stays_the_same_one() {
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().join("some/where/config");
     let written = write(&directory, &[prepared("a", 1), prepared("b", 1)], "x").unwrap();
@@ -74,9 +76,15 @@ fn a_directory_is_exchanged_as_a_whole() {
         "{readme}"
     );
 
-    let before = fs::metadata(&directory).unwrap();
+    // As a container sees it in which it is mounted.
+    let mounted = fs::File::open(&directory).unwrap();
+    let mounted = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&mounted)
+    );
     let written = write(&directory, &[prepared("b", 2)], "x").unwrap();
-    assert!(written.at_once);
+    assert!(!written.at_once);
+    assert_eq!(found(Path::new(&mounted)), [("b".into(), text(2))]);
     assert_eq!(written.removed, [EnvironmentId::from("a")]);
     assert_eq!(found(&directory), [("b".into(), text(2))]);
     assert_eq!(
@@ -84,8 +92,7 @@ fn a_directory_is_exchanged_as_a_whole() {
         ["config"],
         "nothing is left over"
     );
-    let after = fs::metadata(&directory).unwrap();
-    assert_eq!(before.permissions(), after.permissions());
+    assert_eq!(names(&directory), ["env-b"]);
 }
 
 #[test]
@@ -248,8 +255,8 @@ fn what_is_in_the_way_of_an_environment_is_named_and_nothing_is_written() {
 #[test]
 fn targets_of_people_are_kept() {
     let place = tempfile::tempdir().unwrap();
-    for (directory, shared) in [("whole", false), ("each", true)] {
-        let directory = place.path().join(directory);
+    for shared in [false, true] {
+        let directory = place.path().join("config");
         let all = |version| [prepared("a", version), prepared("b", version)];
         write(&directory, &all(1), "x").unwrap();
         if shared {
@@ -260,8 +267,7 @@ fn targets_of_people_are_kept() {
             &directory,
             &[("env-a/targets.json", mine), ("env-b/targets.json", "[ ]")],
         );
-        let written = write(&directory, &all(2), "x").unwrap();
-        assert_eq!(written.at_once, !shared);
+        write(&directory, &all(2), "x").unwrap();
         let targets = |id: &str| fs::read_to_string(directory.join(id).join(load::TARGETS));
         assert_eq!(targets("env-a").unwrap(), mine);
         assert_eq!(targets("env-b").unwrap(), "[]\n");
@@ -277,8 +283,9 @@ fn targets_of_people_are_kept() {
             "{said}"
         );
         assert!(targets("env-a").unwrap().contains('7'));
+        fs::remove_file(directory.join("env-a/targets.json")).unwrap();
     }
-    assert_eq!(names(place.path()), ["each", "whole"]);
+    assert_eq!(names(place.path()), ["config"]);
 }
 
 #[test]
@@ -347,16 +354,16 @@ fn a_reader_never_sees_half_of_it() {
         });
         let mut looks = 0;
         while !done.load(std::sync::atomic::Ordering::SeqCst) {
-            // By descriptor, as a reader that is in the middle of its work.
-            let Ok(open) = fs::File::open(&directory) else {
-                panic!("the directory was gone for a moment")
-            };
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
-            let text =
-                |name: &str| fs::read_to_string(Path::new(&path).join(name).join(load::FLAGS));
-            if let (Ok(a), Ok(b)) = (text("env-a"), text("env-b")) {
+            // As offline mode does it.
+            let before = scan(&directory).unwrap();
+            let is_whole = mark::whole(&directory).is_ok();
+            let text = |name: &str| fs::read_to_string(directory.join(name).join(load::FLAGS));
+            let (a, b) = (text("env-a"), text("env-b"));
+            let is_still = scan(&directory).unwrap() == before && mark::whole(&directory).is_ok();
+            if is_whole && is_still {
+                let a = a.unwrap();
                 assert!(a.ends_with("]\n"), "half of a file: {a}");
-                assert_eq!(a, b);
+                assert_eq!(a, b.unwrap());
                 looks += 1;
             }
         }
