@@ -6,7 +6,7 @@
 
 use std::{io, io::Read, path::PathBuf, time::Duration};
 
-use crate::settings::{Secret, without_line_end};
+use crate::settings::{Secret, oddity, secret_in};
 
 /// Nothing that is followed is larger; more is not read.
 const MOST: u64 = 4 << 20;
@@ -81,16 +81,30 @@ impl SecretFile {
         secret(self.file.contents()).ok()
     }
 
+    /// What it held when it was last read, or why that is no secret.
+    pub fn reading(&self) -> Result<Secret, String> {
+        secret(self.file.contents())?.ok_or_else(|| "it is empty".to_owned())
+    }
+
     /// Waits for the next content that is a secret. A file that is empty or gone is reported, and
     /// is no reason to forget what it held.
     pub async fn next(&mut self) -> Secret {
         loop {
-            match secret(self.file.changed().await) {
-                Ok(Some(secret)) => return secret,
-                Ok(None) => self.report("it is empty"),
-                Err(reason) => self.report(&reason),
+            if let Ok(secret) = self.next_reading().await {
+                return secret;
             }
         }
+    }
+
+    /// As [`Self::next`], for whoever shows what is wrong, too.
+    pub async fn next_reading(&mut self) -> Result<Secret, String> {
+        self.file.changed().await;
+        let reading = self.reading();
+        match &reading {
+            Ok(secret) => self.doubt(secret),
+            Err(reason) => self.report(reason),
+        }
+        reading
     }
 
     /// As [`Self::next`], for a file that may be empty. One that is gone says nothing: a mount
@@ -98,9 +112,18 @@ impl SecretFile {
     pub async fn next_or_empty(&mut self) -> Option<Secret> {
         loop {
             match secret(self.file.changed().await) {
-                Ok(secret) => return secret,
+                Ok(secret) => {
+                    _ = secret.as_ref().map(|secret| self.doubt(secret));
+                    return secret;
+                }
                 Err(reason) => self.report(&reason),
             }
+        }
+    }
+
+    fn doubt(&self, secret: &Secret) {
+        if let Some(odd) = oddity(secret) {
+            tracing::warn!(setting = self.setting, "the new secret looks odd: {odd}");
         }
     }
 
@@ -121,10 +144,7 @@ fn secret(contents: &[Content]) -> Result<Option<Secret>, String> {
         None => return Err("it was not read".into()),
     };
     let text = std::str::from_utf8(content).map_err(|_| "it is not text".to_owned())?;
-    Ok(match without_line_end(text) {
-        "" => None,
-        text => Some(Secret::new(text)),
-    })
+    Ok(secret_in(text))
 }
 
 fn read_all(paths: &[PathBuf]) -> Vec<Content> {
@@ -187,7 +207,7 @@ mod tests {
         let within = Duration::from_secs(20);
         let silent = tokio::time::timeout(20 * EVERY, lax.next_or_empty()).await;
         assert!(silent.is_err() && lax.now_or_empty().is_none());
-        std::fs::write(&path, "\n").unwrap();
+        std::fs::write(&path, "  \n").unwrap();
         let told = tokio::time::timeout(within, lax.next_or_empty()).await;
         assert_eq!(told.unwrap(), None);
         assert_eq!((lax.now_or_empty(), lax.now()), (Some(None), None));

@@ -197,11 +197,26 @@ async fn a_file_with_the_wrong_key_or_none_changes_nothing() {
     eventually("SaaS is asked about it", asked).await;
     let version = rotating.toggle();
     rotating.hears_of(version).await;
-    put(&file, "\n");
+    let says = async |words: &str| {
+        let health = rotating.health().await;
+        health["error"].as_str().unwrap_or_default().contains(words)
+    };
+    let refused = "refuses the new proxy key in PROXY_KEY_FILE (401 Unauthorized)";
+    eventually("it is told", async || says(refused).await).await;
+    // The one that is used, put back.
+    put(&file, &rotating.saas.proxy_key());
+    eventually("all is well", async || rotating.health().await == before).await;
+    put(&file, "  \n");
+    let empty = async || says("PROXY_KEY_FILE: it is empty").await;
+    eventually("it is told", empty).await;
     std::fs::remove_file(&file).unwrap();
+    let gone = async || says("PROXY_KEY_FILE: it cannot be read: No such file").await;
+    eventually("it is told", gone).await;
     let version = rotating.toggle();
     rotating.hears_of(version).await;
-    assert_eq!(rotating.health().await, before);
+    let mut health = rotating.health().await;
+    health.as_object_mut().unwrap().remove("error");
+    assert_eq!(health, before);
     // A key that SaaS does not know yet, but will.
     put(&file, "soon");
     let seen = async || {
@@ -211,6 +226,10 @@ async fn a_file_with_the_wrong_key_or_none_changes_nothing() {
     eventually("SaaS is asked again", seen).await;
     rotating.saas.rotate_proxy_key("soon", true);
     eventually("it is taken", async || rotating.streams_with("soon")).await;
+    eventually("all is well", async || {
+        rotating.health().await.get("error").is_none()
+    })
+    .await;
     rotating.relay.stop().await;
 }
 

@@ -71,7 +71,8 @@ pub(super) async fn cast(core: &mut Core) -> Result<Cast, RunError> {
     tasks.push(("the target forwarder", Box::pin(forwarder)));
     if let Some(path) = settings.proxy_key_file.clone() {
         let file = SecretFile::new("PROXY_KEY_FILE", path, core.tuning.watch.0);
-        let rotation = rotation::follow(file, fetcher.clone(), intervals(settings, &core.tuning));
+        let intervals = intervals(settings, &core.tuning);
+        let rotation = rotation::follow(file, fetcher.clone(), intervals, status.clone());
         tasks.push(("the watch of PROXY_KEY_FILE", Box::pin(rotation)));
     }
     let source = Upstream {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::pem;
+
 use super::args::{Args, Verb};
 use super::commands;
 use super::fault::{Fault, Faults};
@@ -130,7 +132,8 @@ impl Settings {
             values.fault("REDIS_ADDRESS", needs);
         }
         let (ports, prometheus_port) = ports(values);
-        let (traces, notes) = TraceSettings::read(get);
+        let (traces, mut notes) = TraceSettings::read(get);
+        notes.append(&mut values.notes);
         let admin = admin(values, &ports, prometheus_port);
         let tls = tls(values);
         let client_service = values.url("CLIENT_SERVICE");
@@ -138,8 +141,9 @@ impl Settings {
         let metric_post = values.seconds("METRIC_POST_DURATION");
         let heartbeat = values.seconds("HEARTBEAT_INTERVAL");
         let upstream_ca = values.path("UPSTREAM_CA");
-        if let Some(path) = &upstream_ca {
-            _ = values.file("UPSTREAM_CA", path);
+        authorities(values, "UPSTREAM_CA", upstream_ca.as_deref());
+        if matches!(mode, Mode::Primary | Mode::Replica) && redis.server.is_some() {
+            authorities(values, "REDIS_TLS_CA", redis.ca.as_deref());
         }
         let pprof = values.bool("PPROF");
         let pprof_address = values.listen("PPROF_ADDRESS");
@@ -209,6 +213,14 @@ impl LogFormat {
             "json" => Some(Self::Json),
             _ => None,
         }
+    }
+}
+
+/// Notes what is wrong with a file of authorities; they are read again where they are used.
+fn authorities(values: &mut Values<'_>, name: &str, path: Option<&Path>) {
+    let text = path.and_then(|path| values.file(name, path));
+    if let Some(Err(reason)) = text.map(|text| pem::authorities(text.as_bytes())) {
+        values.fault_of(name, &reason);
     }
 }
 

@@ -27,9 +27,8 @@ pub use fault::{EXIT_CODE, Fault, Faults};
 pub use help::{help, settings_table_markdown};
 pub use profiler::GcpProfiler;
 pub use redis::{RedisNode, RedisServer, RedisSettings, RedisTopology};
-pub use secret::Secret;
+pub use secret::{Secret, oddity, secret_in};
 pub use traces::{Sampler, TraceProtocol, TraceSettings};
-pub use values::without_line_end;
 
 use crate::explain::Question;
 
@@ -198,7 +197,7 @@ pub struct Settings {
     pub pprof: Option<SocketAddr>,
     /// Where traces go; none: there are none.
     pub traces: Option<TraceSettings>,
-    /// What OpenTelemetry's variables hold that cannot be used: one log line each.
+    /// What OpenTelemetry's variables hold that cannot be used, and secrets that look odd: one log line each.
     pub notes: Vec<String>,
     /// Whether profiles go to Google Cloud Profiler.
     pub gcp_profiler_enabled: bool,

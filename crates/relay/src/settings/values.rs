@@ -10,7 +10,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::fault::Fault;
-use super::secret::Secret;
+use super::secret::{Secret, oddity, secret_in};
 use super::table::{SETTINGS, setting};
 
 /// What was given, by the setting's name, and what turned out to be wrong with it.
@@ -18,6 +18,8 @@ pub(super) struct Values<'a> {
     given: BTreeMap<&'static str, String>,
     read_file: &'a dyn Fn(&Path) -> io::Result<String>,
     pub(super) faults: Vec<Fault>,
+    /// What counts as it stands, and is hardly meant so.
+    pub(super) notes: Vec<String>,
 }
 
 impl<'a> Values<'a> {
@@ -42,6 +44,7 @@ impl<'a> Values<'a> {
             given,
             read_file,
             faults: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -174,7 +177,9 @@ impl<'a> Values<'a> {
     pub(super) fn secret(&mut self, name: &'static str) -> (Option<Secret>, Option<PathBuf>) {
         let file = format!("{name}_FILE");
         let Some(path) = self.path(&file) else {
-            return (self.text(name).map(Secret::new), None);
+            let secret = self.text(name).map(Secret::new);
+            self.note_oddity(name, secret.as_ref());
+            return (secret, None);
         };
         if self.has(name) {
             self.fault(name, format!("and {file} are both set; set one of them"));
@@ -183,15 +188,19 @@ impl<'a> Values<'a> {
             // Nobody is to be asked with it, so it may be missing where there is no network.
             return (None, None);
         }
-        let secret = match self.file(&file, &path).as_deref().map(without_line_end) {
-            Some("") if name == "AUTH_SECRET_PREVIOUS" => None,
-            Some("") => {
-                self.fault_of(&file, "the file is empty");
-                None
-            }
-            content => content.map(Secret::new),
-        };
+        let content = self.file(&file, &path);
+        let secret = content.as_deref().and_then(secret_in);
+        if content.is_some() && secret.is_none() && name != "AUTH_SECRET_PREVIOUS" {
+            self.fault_of(&file, "the file is empty");
+        }
+        self.note_oddity(&file, secret.as_ref());
         (secret, Some(path))
+    }
+
+    fn note_oddity(&mut self, name: &str, secret: Option<&Secret>) {
+        if let Some(odd) = secret.and_then(oddity) {
+            self.notes.push(format!("the secret of {name}: {odd}"));
+        }
     }
 
     /// `OFFLINE`; what is wrong with it is noted by whoever reads the mode.
@@ -218,11 +227,6 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// What a file holds, without the line end that editors add.
-pub fn without_line_end(content: &str) -> &str {
-    content.trim_end_matches(['\r', '\n'])
 }
 
 fn whole(text: &str) -> Option<u32> {
@@ -289,7 +293,7 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_no_previous_secret_and_is_followed_and_a_fault_of_any_other() {
-        for empty in ["", "\n", "\r\n"] {
+        for empty in ["", "\n", "\r\n", "  \n"] {
             let previous = secret_of("AUTH_SECRET_PREVIOUS", "", Some(empty));
             assert_eq!(previous, (None, true, 0));
             for name in ["AUTH_SECRET", "PROXY_KEY"] {

@@ -106,7 +106,9 @@ impl Session {
                     is_synced = true;
                     continue;
                 }
-                Ended::KeyRefused => "SaaS refuses the proxy key; check PROXY_KEY",
+                Ended::KeyRefused => {
+                    "SaaS refuses the proxy key; check PROXY_KEY, or what PROXY_KEY_FILE holds"
+                }
                 Ended::KeyDeleted => {
                     if self.apply(Change::ProxyKeyDeleted).await.is_err() {
                         return;

@@ -24,6 +24,8 @@ pub struct Status {
     pub compared: Option<Instant>,
     /// An open stream tells of every change since then: its silence confirms what is served.
     pub live: bool,
+    /// Why the key that is used is not what its file holds.
+    pub key_error: Option<String>,
 }
 
 impl Default for Status {
@@ -43,6 +45,7 @@ impl Default for Status {
             failing: BTreeMap::new(),
             compared: None,
             live: false,
+            key_error: None,
         }
     }
 }
@@ -56,7 +59,9 @@ impl Status {
                 "a change of environment {environment} could not be fetched, and is tried again: {error}"
             ))
         };
-        self.error.clone().or_else(change)
+        let config = self.error.clone().or_else(change);
+        let both: Vec<_> = config.into_iter().chain(self.key_error.clone()).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 
     /// When the source last confirmed what is served of an environment, where it did.

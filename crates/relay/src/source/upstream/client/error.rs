@@ -10,7 +10,7 @@ use crate::{backoff::retry_after, observe::chain, tls_fault::TlsFault};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// `/proxy/auth` does not know the key.
-    #[error("SaaS refuses the proxy key ({0}); check PROXY_KEY")]
+    #[error("SaaS refuses the proxy key ({0}); check PROXY_KEY, or what PROXY_KEY_FILE holds")]
     KeyRefused(StatusCode),
     /// The token was refused, also after it was renewed.
     #[error("SaaS refuses the token ({0})")]
