@@ -20,7 +20,7 @@ use common::{
     simulator,
 };
 use ff_saas_sim::Simulator;
-use network::{connect_proxy, socks_proxy, terminate};
+use network::{connect_proxy, refusing_proxy, socks_proxy, terminate};
 use pki::Ca;
 use tempfile::TempDir;
 /// SaaS behind TLS, and a proxy; nothing of it is trusted or reachable by default.
@@ -95,8 +95,9 @@ async fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
         eventually("its end", async || network.saas.open_streams() == 0).await;
     }
     let (relay, printed) = network.relay(&service, &[]);
-    let told = async || printed.text().contains("UnknownIssuer");
+    let told = async || printed.says("UnknownIssuer; where a proxy or firewall opens TLS");
     eventually("it is not trusted", told).await;
+    assert!(printed.says("UPSTREAM_CA") && !printed.says("verifier"));
     assert!(!is_synced(&relay).await);
 }
 
@@ -204,8 +205,29 @@ async fn a_proxy_that_is_gone_is_reported_without_its_password() {
     );
     let variables = [("HTTPS_PROXY", &*gone), ("LOG_LEVEL", "trace")];
     let (_relay, printed) = network.relay("https://saas.test/api/1.0", &variables);
-    let told = async || printed.text().contains("SaaS cannot be reached");
+    let told = async || printed.says("through the proxy that HTTPS_PROXY names");
     eventually("the fault", told).await;
+    assert!(printed.says("SaaS cannot be reached"));
     assert!(!printed.text().contains("pass-word"), "{}", printed.text());
     drop(network.folder);
+}
+
+/// A proxy that asks for a login, where plain HTTP and where TLS is to go through it.
+#[tokio::test]
+async fn a_proxy_that_asks_for_a_login_is_told_with_its_variable() {
+    let proxy = refusing_proxy().await;
+    for (service, variable) in [
+        ("http://saas.test/api/1.0", "HTTP_PROXY"),
+        ("https://saas.test/api/1.0", "HTTPS_PROXY"),
+    ] {
+        let (_relay, printed) = process(&[
+            ("PROXY_KEY", "k"),
+            ("CLIENT_SERVICE", service),
+            ("METRIC_SERVICE", service),
+            (variable, &format!("http://user:pass-word@{proxy}")),
+        ]);
+        let told = async || printed.says(variable) && printed.says("password");
+        eventually(variable, told).await;
+        assert!(!printed.says("pass-word"), "{}", printed.text());
+    }
 }

@@ -158,7 +158,7 @@ async fn speak(
         }
         _ => "something else listens there: check the URL, its port and http or https".into(),
     };
-    let detail = format!("{host}{through}: {error}");
+    let detail = format!("{host}{through}: {}", error.cause());
     Err(Failure { detail, advice })
 }
 

@@ -116,7 +116,7 @@ fn failure(client: &Client, error: &UpstreamError, asked: Asked<'_>) -> Failure 
             refusal(client.proxy_to(asked.url), asked.url, *status)
         }
         _ => Failure {
-            detail: error.to_string(),
+            detail: error.cause(),
             advice: saas_cures::answer(error, asked),
         },
     }
@@ -216,9 +216,9 @@ async fn stream(client: &Client, url: &Url, silence: Duration) -> Result<((), St
     let asked = client_service(url, "/stream");
     let opened = client.open_stream().await;
     let mut answer = opened.map_err(|error| match error {
-        UpstreamError::TimedOut | UpstreamError::Transport(_) => held_back(error.to_string()),
+        UpstreamError::TimedOut | UpstreamError::Transport(..) => held_back(error.cause()),
         UpstreamError::Status { status, .. } if status.is_server_error() => {
-            held_back(error.to_string())
+            held_back(error.cause())
         }
         error => failure(client, &error, asked),
     })?;

@@ -47,7 +47,7 @@ pub(super) fn answer(error: &UpstreamError, asked: Asked<'_>) -> String {
              Flags, Relay Proxy, Proxy Key), without quotes or blanks; if {setting} is set, check its \
              path too"
         ),
-        UpstreamError::TimedOut | UpstreamError::Transport(_) => {
+        UpstreamError::TimedOut | UpstreamError::Transport(..) => {
             "Harness is busy, or something on the way cuts or holds back answers: try again".into()
         }
         UpstreamError::Status { .. } | UpstreamError::Malformed(_) => elsewhere(asked),

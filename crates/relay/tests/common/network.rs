@@ -94,6 +94,28 @@ pub async fn connect_proxy(way_out: SocketAddr, asked: Arc<Mutex<Vec<String>>>) 
     address
 }
 
+/// A proxy that takes nobody.
+pub async fn refusing_proxy() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut client = BufReader::new(socket);
+                let mut line = String::new();
+                while client.read_line(&mut line).await.ok()? > 2 {
+                    line.clear();
+                }
+                let answer = "HTTP/1.1 407 Proxy Authentication Required\r\n\
+                              Proxy-Authenticate: Basic realm=\"x\"\r\n\
+                              Content-Length: 0\r\nConnection: close\r\n\r\n";
+                client.write_all(answer.as_bytes()).await.ok()
+            });
+        }
+    });
+    address
+}
+
 /// The same as a SOCKS5 proxy (RFC 1928, user and password by RFC 1929): it is asked for names.
 pub async fn socks_proxy(way_out: SocketAddr, asked: Arc<Mutex<Vec<String>>>) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

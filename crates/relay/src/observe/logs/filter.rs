@@ -94,6 +94,11 @@ fn targets(level: LevelFilter) -> Targets {
         .with_default(level.min(LevelFilter::WARN))
         // It warns of each attempt to reach a node, ten times a second for as long as one is away.
         .with_target("redis", level.min(LevelFilter::ERROR))
+        // It tells each attempt at a certificate that is not trusted, which ours tell with the cure, and
+        // quotes a PEM file that it cannot read.
+        .with_target("rustls_platform_verifier", LevelFilter::OFF)
+        // It warns of each folder that goes, as at every exchange of a ConfigMap.
+        .with_target("notify", level.min(LevelFilter::ERROR))
         .with_targets(OURS.map(|ours| (ours, level)))
 }
 
@@ -128,6 +133,10 @@ mod tests {
         assert!(!enables("ff_relay::hub", Level::INFO) && enables("ff_relay::hub", Level::WARN));
         let all = Filter::parse("TRACE").unwrap();
         assert!(!all.targets.would_enable("hyper", &Level::INFO));
+        assert!(all.targets.would_enable("hyper", &Level::WARN));
+        assert!(!all.targets.would_enable("notify::inotify", &Level::WARN));
+        let verifier = "rustls_platform_verifier::verification";
+        assert!(!all.targets.would_enable(verifier, &Level::ERROR));
     }
 
     #[test]
