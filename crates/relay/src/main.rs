@@ -106,7 +106,7 @@ async fn run(command: Command) -> ExitCode {
             // Faults of files are a line each, and a line of the log has none within.
             let text = error.to_string();
             let mut lines = text.lines();
-            let error = lines.next().unwrap_or_default();
+            let error = lines.next().unwrap_or_default().trim_end_matches(':');
             for fault in lines {
                 tracing::error!("{fault}");
             }

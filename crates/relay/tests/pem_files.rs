@@ -74,6 +74,26 @@ async fn a_key_that_lost_its_line_breaks_is_never_quoted() {
     }
 }
 
+/// Whoever reads the system's authorities for Redis quotes them.
+#[tokio::test]
+async fn a_key_in_the_place_of_the_systems_authorities_is_never_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = folder.path().join("one.key");
+    let key = Ca::new("servers").issue(&["localhost"], LATE).key;
+    std::fs::write(&one, key.replace('\n', " ")).unwrap();
+    let (_relay, printed) = process(&[
+        ("READ_REPLICA", "true"),
+        ("REDIS_ADDRESS", "rediss://127.0.0.1:1"),
+        ("SSL_CERT_FILE", one.to_str().unwrap()),
+        ("LOG_LEVEL", "TRACE"),
+    ]);
+    let told = "SSL_CERT_FILE or SSL_CERT_DIR names is not PEM";
+    eventually(told, async || printed.says(told)).await;
+    let secret = key.lines().nth(1).unwrap();
+    let bytes = format!("{:?}", &secret.as_bytes()[..4]);
+    assert!(!printed.says(bytes.trim_matches(['[', ']'])));
+}
+
 #[test]
 fn what_is_wrong_names_the_right_file_and_the_cure() {
     let (ca, folder) = (Ca::new("servers"), tempfile::tempdir().unwrap());

@@ -50,7 +50,7 @@ impl RedisFault {
             return Self::TimedOut;
         }
         if let Some(fault) = TlsFault::of(error) {
-            return Self::Tls(fault, plain(&error.to_string()));
+            return Self::Tls(fault, plain(unquoted(&error.to_string())));
         }
         match error.kind() {
             ErrorKind::Server(kind) => Self::of_server(kind, &words(error)),
@@ -64,9 +64,9 @@ impl RedisFault {
                 && error.is_connection_dropped()
                 && !error.is_connection_refusal() =>
             {
-                Self::Closed(plain(&error.to_string()))
+                Self::Closed(plain(unquoted(&error.to_string())))
             }
-            _ => Self::Unreachable(plain(&error.to_string())),
+            _ => Self::Unreachable(plain(unquoted(&error.to_string()))),
         }
     }
 
@@ -106,6 +106,16 @@ fn words(error: &RedisError) -> String {
         ("", _) => code.to_owned(),
         (safe, detail) if safe == detail => format!("{code} {}", plain(detail)),
         (safe, _) => format!("{code} {}…", plain(safe)),
+    }
+}
+
+/// Without what the reader of the system's authorities quotes of a file, which may be a key.
+fn unquoted(text: &str) -> &str {
+    let quotes = ["section end marker: [", "section start: ["];
+    if quotes.iter().any(|quote| text.contains(quote)) {
+        "a file that SSL_CERT_FILE or SSL_CERT_DIR names is not PEM: are its line breaks missing?"
+    } else {
+        text
     }
 }
 

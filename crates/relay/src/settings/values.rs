@@ -213,7 +213,12 @@ impl<'a> Values<'a> {
         match (self.read_file)(path) {
             Ok(content) => Some(content),
             Err(error) => {
-                self.fault_of(name, &format!("the file cannot be read: {error}"));
+                let reason = match error.kind() {
+                    // Certificates as DER or PKCS #12, for one.
+                    io::ErrorKind::InvalidData => "the file is not text".to_owned(),
+                    _ => format!("the file cannot be read: {error}"),
+                };
+                self.fault_of(name, &reason);
                 None
             }
         }

@@ -32,7 +32,7 @@ pub enum UpstreamError {
     #[error("SaaS cannot be reached: {0}{1}")]
     Transport(String, String),
     /// There is a connection, and no TLS on it.
-    #[error("SaaS cannot be reached: {1}{}", of_tls(*.0))]
+    #[error("SaaS cannot be reached: {}{}", .1, of_tls(*.0))]
     Tls(TlsFault, String),
     /// An answer that is not what the contract says.
     #[error("SaaS' answer is malformed: {0}")]
@@ -87,10 +87,9 @@ fn of_tls(fault: TlsFault) -> &'static str {
         TlsFault::NoTls => {
             "; is it https that is spoken there? Check CLIENT_SERVICE and METRIC_SERVICE"
         }
-        TlsFault::Authority
-        | TlsFault::ClientCertificate
-        | TlsFault::Version
-        | TlsFault::Other => "",
+        TlsFault::Authority | TlsFault::ClientCertificate | TlsFault::Version | TlsFault::Other => {
+            ""
+        }
     }
 }
 
