@@ -63,7 +63,9 @@ impl HealthReport {
         });
         let error = match (&self.error, healthy) {
             (Some(error), _) => Some(error.as_str()),
-            (None, false) => Some("nothing was kept, and SaaS has not answered yet"),
+            (None, false) => Some(
+                "nothing was kept, and the source (SaaS, Redis or CONFIG_DIR) had nothing so far",
+            ),
             (None, true) => None,
         };
         if let Some(error) = error {

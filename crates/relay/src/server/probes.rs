@@ -41,7 +41,7 @@ impl App {
             return Some("the relay is going down");
         }
         let cold = self.parts.relay.phase().is_cold();
-        cold.then_some("no configuration yet: nothing was kept, and SaaS has not answered")
+        cold.then_some("no configuration yet: nothing was kept, and SaaS, Redis or CONFIG_DIR had nothing so far; /health says more")
     }
 
     pub(super) fn prometheus(&self) -> Answer {
