@@ -114,20 +114,29 @@ fn kill_when(mut run: Child, seen: impl Fn() -> bool) -> bool {
 /// A directory that a run has written, and another that is to come.
 struct Written {
     saas: Simulator,
-    place: tempfile::TempDir,
+    _place: tempfile::TempDir,
     directory: PathBuf,
+    /// Where runs write before they exchange.
+    at_work: PathBuf,
 }
 
 impl Written {
-    async fn start() -> Self {
+    async fn start(shared: bool) -> Self {
         let saas = simulator(ENVIRONMENTS, 6).await;
         let place = tempfile::tempdir().unwrap();
         let directory = place.path().join("config");
         fs::create_dir(&directory).unwrap();
+        let mut at_work = place.path().to_owned();
+        if shared {
+            // Somebody else's, so that environments are exchanged one by one.
+            fs::create_dir(directory.join(".git")).unwrap();
+            at_work.clone_from(&directory);
+        }
         Self {
             saas,
-            place,
+            _place: place,
             directory,
+            at_work,
         }
     }
 
@@ -139,10 +148,9 @@ impl Written {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_is_there_is_old_or_new_or_refused() {
-    let written = Written::start().await;
-    let (saas, directory) = (&written.saas, &written.directory);
+async fn killed_amid(shared: bool) {
+    let written = Written::start(shared).await;
+    let (saas, directory, at_work) = (&written.saas, &written.directory, &written.at_work);
     let mut before = finish(saas, directory);
     let mut kills = 0;
     for round in 0..ROUNDS {
@@ -151,10 +159,10 @@ async fn a_directory_that_is_there_is_old_or_new_or_refused() {
         let enough = 1 + round * ENVIRONMENTS / ROUNDS;
         // The later rounds wait for the exchange itself, as far as it can be seen.
         let seen = || {
-            if round >= ROUNDS / 2 {
+            if shared && round >= ROUNDS / 2 {
                 mark.exists()
             } else {
-                begun(directory) >= enough
+                begun(at_work) >= enough
             }
         };
         kills += usize::from(kill_when(generate(saas, directory), seen));
@@ -166,27 +174,36 @@ async fn a_directory_that_is_there_is_old_or_new_or_refused() {
                 assert!(whole(before) || whole(before + 1), "{before}: {found:?}");
             }
             Err(said) => {
-                assert!(said.contains("of two runs"), "{said}");
+                assert!(shared && said.contains("of two runs"), "{said}");
                 assert!(said.contains("run GENERATE_OFFLINE_CONFIG=true again"));
             }
         }
         let after = finish(saas, directory);
         assert_eq!(after, before + 1);
         before = after;
-        assert_eq!(begun(directory), 0, "something is left over");
+        assert_eq!(begun(at_work), 0, "something is left over");
     }
     assert!(kills >= ROUNDS / 4, "only {kills} runs were killed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_ours_is_old_or_new() {
+    killed_amid(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_shared_is_old_or_new_or_refused() {
+    killed_amid(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_is_new_is_there_as_a_whole_or_not_at_all() {
-    let written = Written::start().await;
-    let (saas, directory) = (&written.saas, &written.directory);
+    let written = Written::start(false).await;
+    let (saas, directory, place) = (&written.saas, &written.directory, &written.at_work);
     let mut kills = 0;
     for round in 0..ROUNDS {
         fs::remove_dir_all(directory).unwrap();
         let enough = 1 + round * ENVIRONMENTS / ROUNDS;
-        let place = written.place.path();
         let seen = || begun(place) >= enough;
         kills += usize::from(kill_when(generate(saas, directory), seen));
         if directory.exists() {
@@ -202,31 +219,33 @@ async fn a_directory_that_is_new_is_there_as_a_whole_or_not_at_all() {
 /// Asked with SIGTERM, unlike a kill, it tidies up behind itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_asked_to_stop_while_it_writes_leaves_what_was_there() {
-    let written = Written::start().await;
-    let (saas, directory) = (&written.saas, &written.directory);
-    let mut before = finish(saas, directory);
-    let mut stopped = 0;
-    for _ in 0..ROUNDS {
-        written.change();
-        let (mut run, printed) = Printed::of(&mut command(saas, directory));
-        let began = Instant::now();
-        while begun(directory) < 2 && run.runs() {
-            assert!(began.elapsed() < DEADLINE, "the run goes on for ever");
+    for shared in [false, true] {
+        let written = Written::start(shared).await;
+        let (saas, directory, at_work) = (&written.saas, &written.directory, &written.at_work);
+        let mut before = finish(saas, directory);
+        let mut stopped = 0;
+        for _ in 0..ROUNDS {
+            written.change();
+            let (mut run, printed) = Printed::of(&mut command(saas, directory));
+            let began = Instant::now();
+            while begun(at_work) < 2 && run.runs() {
+                assert!(began.elapsed() < DEADLINE, "the run goes on for ever");
+            }
+            run.terminate().unwrap();
+            let ended = run.wait().unwrap();
+            let after = before + i64::from(ended.success());
+            assert!(versions(directory).iter().all(|version| *version == after));
+            assert_eq!((judged(directory), begun(at_work)), (Ok(()), 0));
+            if !ended.success() {
+                assert_eq!(ended.code(), Some(1));
+                let said = "interrupted; nothing was written";
+                eventually("it says so", async || printed.says(said)).await;
+                stopped += 1;
+            }
+            before = finish(saas, directory);
         }
-        run.terminate().unwrap();
-        let ended = run.wait().unwrap();
-        let after = before + i64::from(ended.success());
-        assert!(versions(directory).iter().all(|version| *version == after));
-        assert_eq!((judged(directory), begun(directory)), (Ok(()), 0));
-        if !ended.success() {
-            assert_eq!(ended.code(), Some(1));
-            let said = "interrupted; nothing was written";
-            eventually("it says so", async || printed.says(said)).await;
-            stopped += 1;
-        }
-        before = finish(saas, directory);
+        assert!(stopped >= ROUNDS / 4, "only {stopped} runs were stopped");
     }
-    assert!(stopped >= ROUNDS / 4, "only {stopped} runs were stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]

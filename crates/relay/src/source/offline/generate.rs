@@ -2,18 +2,14 @@
 //! the whole: everything is written beside what is there and synced to disk before anything is exchanged
 //! (offline.md).
 //!
-//! A directory that is not there yet is put in its place in one step. One that is stays the same
-//! directory, as it may be mounted elsewhere (a container's volume is): its environments are exchanged
-//! within it, under a [`mark`].
+//! A directory is put in its place in one step where that can be: it is not where the directory is a
+//! mount or holds files of others. Then its environments are exchanged one by one, under a [`mark`].
+//! And as a directory that is there may be mounted elsewhere (a container's volume is), another one only
+//! stands in for it: it is brought up to date beside its place, and comes back, in one step again.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-};
-
-use rustix::{
-    fs::{CWD, RenameFlags, renameat_with},
-    io::Errno,
 };
 
 use super::{
@@ -30,19 +26,19 @@ use crate::state::{
 
 mod files;
 mod own;
+mod place;
 mod rights;
 
 use files::{sync, write_environment};
 pub use own::Foreign;
 use own::{clean, remove, survey};
-use rights::Likeness;
+use place::{exchange, folder_name, is_mount, or_here, resolved, unfinished};
+use rights::{Likeness, copy_folder};
 
 /// Half-written folders of ours end so, followed by the number of the process.
 const UNFINISHED: &str = ".ff-relay-unfinished-";
 /// And so, behind that, what was taken from its place where there is no exchange in one step.
 const FORMER: &str = ".former";
-/// More links than this, one behind another, lead in a circle.
-const MOST_LINKS: usize = 40;
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -53,7 +49,7 @@ pub struct Written {
     pub removed: Vec<EnvironmentId>,
     /// Folders that offline mode takes for environments, and that were not made by this.
     pub left: Vec<Foreign>,
-    /// The directory was not there, and came as a whole.
+    /// The directory was exchanged as a whole, and not by environment.
     pub at_once: bool,
 }
 
@@ -140,11 +136,10 @@ pub fn write(
         environments,
         origin,
         course,
+        finished: None,
     };
-    let at_once = !directory.exists();
-    if at_once {
-        run.make()?;
-    } else {
+    let at_once = survey.is_ours_alone && run.exchange_whole(&survey.removed)?;
+    if !at_once {
         run.exchange_each(&survey.removed, exchange)?;
     }
     Ok(Written {
@@ -161,6 +156,8 @@ struct Run<'r> {
     environments: &'r [Prepared],
     origin: &'r str,
     course: &'r Course<'r>,
+    /// Where all of it is written already.
+    finished: Option<&'r Path>,
 }
 
 fn summary(environment: &Prepared) -> Summary {
@@ -188,7 +185,12 @@ impl Run<'_> {
         for (written, environment) in (1..).zip(self.environments) {
             go_on()?;
             let new = place(&environment.id);
-            let before = self.directory.join(folder_name(&environment.id));
+            let name = folder_name(&environment.id);
+            if let Some(finished) = self.finished {
+                copy_folder(&finished.join(name), &new).map_err(|error| fault(&new, error))?;
+                continue;
+            }
+            let before = self.directory.join(name);
             let like = likeness.for_folder(&before);
             write_environment(&new, &before, &like, environment, self.origin)?;
             (self.course.wrote)(written);
@@ -196,25 +198,72 @@ impl Run<'_> {
         go_on()
     }
 
-    /// Makes the directory, which is not there: it comes as a whole.
-    fn make(&self) -> Result<(), WriteError> {
+    /// Exchanges the directory as a whole; `false`: that cannot be done here, and nothing was done.
+    fn exchange_whole(&self, removed: &[EnvironmentId]) -> Result<bool, WriteError> {
         let directory = self.directory;
         let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
-            let error = io::Error::from(io::ErrorKind::NotFound);
-            return Err(fault(directory, error));
+            return Ok(false);
         };
         let parent = or_here(parent);
-        fs::create_dir_all(parent).map_err(|error| fault(parent, error))?;
+        let is_new = !directory.exists();
+        if is_new {
+            fs::create_dir_all(parent).map_err(|error| fault(parent, error))?;
+        }
         let new = unfinished(parent, &name.to_string_lossy());
-        fs::create_dir(&new).map_err(|error| fault(directory, error))?;
-        let made = self
+        match fs::create_dir(&new) {
+            Err(error) if is_new => return Err(fault(directory, error)),
+            // Beside it there is no room: a mount, or a parent that is not ours.
+            Err(_) => return Ok(false),
+            Ok(()) => {}
+        }
+        let like = Likeness::of(directory);
+        let written = self
             .write_each(|id| new.join(folder_name(id)))
-            .and_then(|()| sync(&new))
-            .and_then(|()| exchange(&new, directory).map_err(|error| fault(directory, error)));
-        // What is in its place where another run was faster, or all of it.
+            .and_then(|()| {
+                let done = like.for_folder(directory).give_directory(&new);
+                done.map_err(|error| fault(&new, error))
+            })
+            .and_then(|()| sync(&new));
+        if let Err(error) = written {
+            remove(&new);
+            return Err(error);
+        }
+        // Runs that meet take turns. Where there are no locks they are not made to.
+        let turn = fs::File::open(parent);
+        let _ = turn.as_ref().map(fs::File::lock);
+        if let Err(error) = exchange(&new, directory) {
+            remove(&new);
+            // A mount cannot be renamed.
+            return if is_mount(&error) {
+                Ok(false)
+            } else {
+                Err(fault(directory, error))
+            };
+        }
+        sync(parent)?;
+        if fs::symlink_metadata(&new).is_ok()
+            && let Err(error) = self.bring_back(&new, removed)
+        {
+            tracing::warn!(%error, path = %directory.display(), "all is written, but whoever has the directory mounted has to mount it again");
+        }
         remove(&new);
-        made?;
-        sync(parent)
+        sync(parent)?;
+        Ok(true)
+    }
+
+    /// Puts the directory that was there, now `aside`, back in its place, with what stands in for it.
+    fn bring_back(&self, aside: &Path, removed: &[EnvironmentId]) -> Result<(), WriteError> {
+        let run = Run {
+            directory: aside,
+            course: &Course {
+                wrote: &|_| {},
+                is_stopped: &|| false,
+            },
+            finished: Some(self.directory),
+            ..*self
+        };
+        run.exchange_each(removed, exchange)?;
+        exchange(aside, self.directory).map_err(|error| fault(self.directory, error))
     }
 
     /// Exchanges environment by environment: all are written before the first is exchanged. Whenever
@@ -261,69 +310,6 @@ impl Run<'_> {
             remove(&place(id).0);
         }
         Ok(())
-    }
-}
-
-/// Puts `new` in the place of `old`, which ends up in the place of `new` where it exists.
-fn exchange(new: &Path, old: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(old).is_err() {
-        return fs::rename(new, old);
-    }
-    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            // This file system does not know how: for a moment there is neither, which readers
-            // take for no removal.
-            let mut aside = new.as_os_str().to_owned();
-            aside.push(FORMER);
-            let aside = PathBuf::from(aside);
-            fs::rename(old, &aside)?;
-            fs::rename(new, old).inspect_err(|_| _ = fs::rename(&aside, old))?;
-            fs::rename(aside, new)
-        }
-        done => Ok(done?),
-    }
-}
-
-fn folder_name(id: &EnvironmentId) -> String {
-    format!("{FOLDER}{id}")
-}
-
-fn unfinished(parent: &Path, name: &str) -> PathBuf {
-    parent.join(format!(".{name}{UNFINISHED}{}", std::process::id()))
-}
-
-/// Where a directory really is, or is to be made: what a link leads to is written, and the link stays.
-fn resolved(directory: &Path) -> Result<PathBuf, WriteError> {
-    let mut place = directory.to_owned();
-    for _ in 0..MOST_LINKS {
-        if let Ok(real) = fs::canonicalize(&place) {
-            return Ok(real);
-        }
-        let Ok(target) = fs::read_link(&place) else {
-            return Ok(place);
-        };
-        let parent = place.parent().map_or(Path::new("."), or_here);
-        place = parent.join(target);
-        if !place
-            .parent()
-            .is_some_and(|parent| or_here(parent).exists())
-        {
-            let why = format!(
-                "it is a link to {}, whose folder is not there; is its volume away?",
-                place.display()
-            );
-            return Err(fault(directory, io::Error::other(why)));
-        }
-    }
-    Err(fault(directory, io::Error::other("it is a link to itself")))
-}
-
-/// A parent of a relative path may be called nothing.
-fn or_here(parent: &Path) -> &Path {
-    if parent.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        parent
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// A file of this name in the directory.
-const NAME: &str = ".ff-relay-exchanging";
+pub(super) const NAME: &str = ".ff-relay-exchanging";
 /// For whoever finds it.
 const TEXT: &str = "\
 GENERATE_OFFLINE_CONFIG=true exchanges the environments of this directory one by one, and removes this

@@ -8,7 +8,10 @@ use std::{
 
 use super::{FORMER, UNFINISHED};
 use crate::{
-    source::offline::load::{FILES, FOLDER, is_identifier},
+    source::offline::{
+        load::{FILES, FOLDER, is_identifier},
+        mark,
+    },
     state::EnvironmentId,
 };
 
@@ -36,11 +39,16 @@ pub(super) struct Survey {
     pub(super) left: Vec<Foreign>,
     /// What is in the place of an environment that is to be written.
     pub(super) in_the_way: Vec<Foreign>,
+    /// There is nothing of others.
+    pub(super) is_ours_alone: bool,
 }
 
 /// Looks at the directory; `is_written` are the environments that are to be there.
 pub(super) fn survey(directory: &Path, is_written: impl Fn(&str) -> bool) -> io::Result<Survey> {
-    let mut survey = Survey::default();
+    let mut survey = Survey {
+        is_ours_alone: true,
+        ..Survey::default()
+    };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(survey),
@@ -51,6 +59,7 @@ pub(super) fn survey(directory: &Path, is_written: impl Fn(&str) -> bool) -> io:
         let (name, path) = (entry.file_name(), entry.path());
         let id = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
         let Some(id) = id else {
+            survey.is_ours_alone = false;
             continue;
         };
         let foreign =
@@ -67,6 +76,7 @@ pub(super) fn survey(directory: &Path, is_written: impl Fn(&str) -> bool) -> io:
         match foreign.or_else(by_hand) {
             None if is_identifier(id) => survey.removed.push(EnvironmentId::from(id)),
             why => {
+                survey.is_ours_alone = false;
                 // Other names are served by nobody.
                 let is_served = fs::metadata(&path).map_or(true, |found| found.is_dir());
                 if is_identifier(id) && is_served {
@@ -154,14 +164,22 @@ pub(super) fn remove(path: &Path) {
     }
 }
 
+/// Of a directory, that of an environment, or one that was to be.
+fn is_environment(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let unfinished = name
+        .strip_prefix('.')
+        .filter(|name| name.contains(UNFINISHED));
+    unfinished.unwrap_or(&name).starts_with(FOLDER)
+}
+
 fn remove_folder(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let (name, kind) = (entry.file_name(), entry.file_type()?);
-        let is_environment = name.as_encoded_bytes().starts_with(FOLDER.as_bytes());
-        if kind.is_dir() && is_environment {
+        if kind.is_dir() && is_environment(&name) {
             remove_folder(&entry.path())?;
-        } else if kind.is_file() && is_own_name(&name) {
+        } else if kind.is_file() && (is_own_name(&name) || name == mark::NAME) {
             fs::remove_file(entry.path())?;
         }
     }

@@ -45,7 +45,31 @@ impl Likeness {
     }
 }
 
+/// Makes `new` of what is in `finished`, a folder of an environment, without writing it again.
+pub(super) fn copy_folder(finished: &Path, new: &Path) -> io::Result<()> {
+    fs::create_dir(new)?;
+    for entry in fs::read_dir(finished)? {
+        let (from, to) = (entry?.path(), new);
+        let to = to.join(from.file_name().unwrap_or_default());
+        if fs::hard_link(&from, &to).is_err() {
+            let found = fs::metadata(&from)?;
+            fs::copy(&from, &to)?;
+            give(&to, found.mode(), &found)?;
+        }
+    }
+    let found = fs::metadata(finished)?;
+    give(new, found.mode(), &found)
+}
+
 impl Like<'_> {
+    /// Gives what is to be the directory the rights of the one that it stands in for.
+    pub(super) fn give_directory(&self, path: &Path) -> io::Result<()> {
+        match self.directory {
+            Some(found) => give(path, found.mode(), found),
+            None => Ok(()),
+        }
+    }
+
     /// Gives a file, just made, the rights of the one that it replaces, or else of its neighbours.
     pub(super) fn give_file(&self, path: &Path) -> io::Result<()> {
         let folder = self.folder.as_deref();

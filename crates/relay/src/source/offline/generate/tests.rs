@@ -83,7 +83,7 @@ fn a_directory_comes_as_a_whole_and_stays_the_same_one() {
         std::os::fd::AsRawFd::as_raw_fd(&mounted)
     );
     let written = write(&directory, &[prepared("b", 2)], "x").unwrap();
-    assert!(!written.at_once);
+    assert!(written.at_once);
     assert_eq!(found(Path::new(&mounted)), [("b".into(), text(2))]);
     assert_eq!(written.removed, [EnvironmentId::from("a")]);
     assert_eq!(found(&directory), [("b".into(), text(2))]);
@@ -134,6 +134,7 @@ fn an_exchange_that_is_cut_short_leaves_no_mixture_that_looks_whole() {
             environments: &all(2),
             origin: "x",
             course: &ON,
+            finished: None,
         };
         run.exchange_each(&[], cut).unwrap_err();
         let of_two = |found: Vec<(String, String)>| {
