@@ -120,7 +120,7 @@ async fn each_fault_of_tls_has_its_own_cure() {
     let findings = check_saas(&url, &[("UPSTREAM_CA", &no_certificate)]).await;
     says(
         &findings,
-        &["it holds no certificate", "-----BEGIN CERTIFICATE-----"],
+        &["UPSTREAM_CA", "it holds no certificate: it is a key"],
     );
 }
 
