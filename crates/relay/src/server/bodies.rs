@@ -49,8 +49,15 @@ impl App {
                 }
                 if let Some(room) = &mut room {
                     let more = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-                    let more = timeout(ROOM, self.metrics_bodies.acquire_many(more)).await;
-                    room.merge(more.ok().and_then(Result::ok).ok_or_else(no_room)?);
+                    // Nearly always there is room, and nothing to wait for.
+                    let more = match self.metrics_bodies.try_acquire_many(more) {
+                        Ok(more) => more,
+                        Err(_) => {
+                            let waited = timeout(ROOM, self.metrics_bodies.acquire_many(more));
+                            waited.await.ok().and_then(Result::ok).ok_or_else(no_room)?
+                        }
+                    };
+                    room.merge(more);
                 }
                 pieces.push(piece);
             }
