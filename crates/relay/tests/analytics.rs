@@ -37,11 +37,7 @@ async fn process_of(saas: &Simulator, data: &Path) -> (Relay, Printed) {
         ("DRAIN_SECONDS", "5"),
         ("DATA_DIR", data.to_str().unwrap()),
     ]);
-    eventually("listening", async || {
-        let asked = relay.http.get(format!("{}/readyz", relay.url)).send().await;
-        asked.is_ok_and(|answer| answer.status() == 200)
-    })
-    .await;
+    relay.ready().await;
     (relay, printed)
 }
 

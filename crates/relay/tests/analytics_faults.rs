@@ -104,8 +104,7 @@ impl Place {
                 last_lines(&self.said),
                 self.redis.ask(&["KEYS", "*"])
             );
-            let asked = relay.http.get(format!("{}/readyz", relay.url)).send().await;
-            asked.is_ok_and(|answer| answer.status() == 200)
+            relay.is_ready().await
         })
         .await;
         relay.url.clone_into(&mut self.url.write().unwrap());

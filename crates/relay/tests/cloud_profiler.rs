@@ -291,11 +291,7 @@ async fn a_profiler_that_cannot_work_holds_up_nothing() {
         printed.says("Cloud Profiler gets no profile")
     })
     .await;
-    let ready = async || {
-        let asked = relay.http.get(format!("{}/readyz", relay.url)).send().await;
-        asked.is_ok_and(|answer| answer.status() == 200)
-    };
-    eventually("ready all the same", ready).await;
+    relay.ready().await;
     assert!(printed.says("GOOGLE_CLOUD_PROJECT"));
     relay.stop().await;
 }

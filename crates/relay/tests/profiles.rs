@@ -53,11 +53,7 @@ async fn cpu_and_heap_profiles_are_readable_by_go() {
         ("PPROF_ADDRESS", &address),
         ("ADMIN_PORT", &port),
     ]);
-    eventually("ready", async || {
-        let asked = relay.http.get(format!("{}/readyz", relay.url)).send().await;
-        asked.is_ok_and(|answer| answer.status() == 200)
-    })
-    .await;
+    relay.ready().await;
     let fetch = async |base: &str, path: &str| {
         let answer = relay.http.get(format!("http://{base}{path}")).send().await;
         let answer = answer.unwrap();
@@ -189,11 +185,7 @@ async fn profiles_of_cpu_time_do_not_add_up_in_memory() {
         ("PPROF", "true"),
         ("PPROF_ADDRESS", &address),
     ]);
-    eventually("ready", async || {
-        let asked = relay.http.get(format!("{}/readyz", relay.url)).send().await;
-        asked.is_ok_and(|answer| answer.status() == 200)
-    })
-    .await;
+    relay.ready().await;
     let mut after = Vec::new();
     for _ in 0..4 {
         let profile = format!("http://{address}/debug/pprof/profile?seconds=1");

@@ -108,6 +108,12 @@ async fn errors_of_a_stream_have_no_body() {
         assert_eq!(answer.status(), status, "{key}");
         assert_eq!(answer.bytes().await.unwrap().len(), 0);
     }
+    for path in ["/stream", "/api/1.0/stream"] {
+        let answer = relay.post(path, Some(&token), "{}").await;
+        assert_eq!(answer.status(), 405, "{path}");
+        assert_eq!(answer.headers()["allow"], "GET, HEAD, OPTIONS");
+        assert_eq!(answer.bytes().await.unwrap().len(), 0);
+    }
     relay.kill().await;
 }
 

@@ -175,11 +175,7 @@ async fn the_log_names_the_environment_of_whoever_authenticates_or_listens() {
         ("PROXY_KEY", &proxy_key),
         ("AUTH_SECRET", "test-secret"),
     ]);
-    eventually("a relay", async || {
-        let asked = relay.http.get(format!("{}/readyz", relay.url)).send().await;
-        asked.is_ok_and(|answer| answer.status() == 200)
-    })
-    .await;
+    relay.ready().await;
     let environment = saas.environments()[0].clone();
     let key = saas.sdk_key(&environment);
     let token = relay.token(&key).await;

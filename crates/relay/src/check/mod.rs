@@ -246,14 +246,7 @@ async fn saas(settings: &Settings, patience: Patience, report: &mut Report<'_>) 
     let client = client(settings, patience.upstream, Arc::new(Uncounted));
     let client = client.map_err(|error| Failure {
         detail: error.to_string(),
-        advice: match &settings.upstream_ca {
-            Some(path) => format!(
-                "UPSTREAM_CA takes the PEM file of an authority's certificate, which begins with \
-                 -----BEGIN CERTIFICATE-----, and not its key: look at {}",
-                path.display()
-            ),
-            None => "make the certificates of the system readable".into(),
-        },
+        advice: "make the certificates of the system, or those of UPSTREAM_CA, readable".into(),
     });
     match client {
         Ok(client) => saas::check(settings, patience, client, report).await,

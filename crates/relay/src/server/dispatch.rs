@@ -220,7 +220,9 @@ impl App {
                     StatusCode::METHOD_NOT_ALLOWED,
                     format!("{} is not allowed here, but {allowed}", head.method),
                 );
-                let is_stream = head.uri.path().trim_end_matches('/').ends_with("/stream");
+                // By a method that every route takes.
+                let route = Route::find(&Method::OPTIONS, head.uri.path());
+                let is_stream = matches!(route, Ok(Route::Stream(_)));
                 let mut answer = refusal.into_answer(is_stream);
                 answer
                     .headers_mut()

@@ -180,21 +180,8 @@ impl App {
         Arc::new(Target::from_identifier(identifier))
     }
 
-    /// What is known of a target here or elsewhere, as [`Self::target_elsewhere`] finds it; nothing
-    /// is remembered of the asking.
-    pub(super) async fn known_target(
-        &self,
-        environment: &EnvironmentId,
-        identifier: &str,
-    ) -> Option<Arc<Target>> {
-        if let Some(target) = self.parts.targets.get(environment, identifier) {
-            return Some(target);
-        }
-        let (target, _) = self.look_up(environment, identifier).await?;
-        Some(target)
-    }
-
-    async fn look_up(
+    /// What another relay remembers of a target, with its size; nothing is remembered of the asking.
+    pub(super) async fn look_up(
         &self,
         environment: &EnvironmentId,
         identifier: &str,

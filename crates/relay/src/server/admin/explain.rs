@@ -90,8 +90,8 @@ async fn remembered(
     if let Some(known) = app.parts.targets.get(environment, identifier) {
         return (Attributes::Relay, Some(known));
     }
-    match app.known_target(environment, identifier).await {
-        Some(known) => (Attributes::Redis, Some(known)),
+    match app.look_up(environment, identifier).await {
+        Some((known, _)) => (Attributes::Redis, Some(known)),
         None => (Attributes::None, None),
     }
 }

@@ -216,11 +216,10 @@ impl Run<'_> {
             Err(_) => return Ok(false),
             Ok(()) => {}
         }
-        let like = Likeness::of(directory);
         let written = self
             .write_each(|id| new.join(folder_name(id)))
             .and_then(|()| {
-                let done = like.for_folder(directory).give_directory(&new);
+                let done = Likeness::of(directory).give_directory(&new);
                 done.map_err(|error| fault(&new, error))
             })
             .and_then(|()| sync(&new));

@@ -34,6 +34,14 @@ impl Likeness {
         }
     }
 
+    /// Gives what is to be the directory the rights of the one that it stands in for.
+    pub(super) fn give_directory(&self, path: &Path) -> io::Result<()> {
+        match &self.directory {
+            Some(found) => give(path, found.mode(), found),
+            None => Ok(()),
+        }
+    }
+
     /// For the environment whose folder is `before`, or is to be.
     pub(super) fn for_folder(&self, before: &Path) -> Like<'_> {
         Like {
@@ -62,14 +70,6 @@ pub(super) fn copy_folder(finished: &Path, new: &Path) -> io::Result<()> {
 }
 
 impl Like<'_> {
-    /// Gives what is to be the directory the rights of the one that it stands in for.
-    pub(super) fn give_directory(&self, path: &Path) -> io::Result<()> {
-        match self.directory {
-            Some(found) => give(path, found.mode(), found),
-            None => Ok(()),
-        }
-    }
-
     /// Gives a file, just made, the rights of the one that it replaces, or else of its neighbours.
     pub(super) fn give_file(&self, path: &Path) -> io::Result<()> {
         let folder = self.folder.as_deref();
